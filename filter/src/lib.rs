@@ -1,0 +1,17 @@
+//! MeshGate's filter: private frames in, gRPC out, inside Envoy.
+//!
+//! ```text
+//!   client bytes -> protocol::layout -> session -> route -> bridge -> protocol::grpc -> service
+//!   client bytes <- protocol::layout <- session <---------- bridge <- protocol::grpc <- service
+//! ```
+//!
+//! Everything but `host` is sans-I/O and runs natively: inputs are `handle_*`, outputs are
+//! drained by `poll_*` and `take_*`, time and randomness are passed in.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+pub mod call;
+pub mod error;
+pub mod protocol;
+pub mod session;
+pub mod time;

@@ -1,0 +1,1 @@
+//! Frame layouts: private binary protocols described in configuration.

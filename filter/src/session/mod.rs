@@ -1,0 +1,1 @@
+//! Sessions: who the client is, and the sealing of its frames.

@@ -1,0 +1,1 @@
+//! MeshGate's contracts: generated code, checked in; `proto/tests/generated.rs` keeps it true.

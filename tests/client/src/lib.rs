@@ -1,0 +1,1 @@
+//! A private-protocol client, written against the README only.

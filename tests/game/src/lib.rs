@@ -1,0 +1,1 @@
+//! Demo services: an ordinary gRPC game and its private-protocol ancestor.
