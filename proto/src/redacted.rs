@@ -1,0 +1,98 @@
+//! `Debug` for messages with secrets: enough to follow a login, nothing to steal.
+
+use std::fmt::{Debug, Formatter, Result};
+
+use crate::edge::v1::{Login, LoginAccepted};
+use crate::session::v1::{LoginRequest, login_request::Credential};
+
+/// A field's length in place of its value.
+struct Hidden(usize);
+
+impl Debug for Hidden {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "<{} bytes>", self.0)
+    }
+}
+
+impl Debug for Login {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Login")
+            .field("ref", &self.r#ref)
+            .field("mode", &self.mode())
+            .field("audience", &self.audience)
+            .field("layout", &self.layout)
+            .field("message", &Hidden(self.message.len()))
+            .field("peer", &self.peer)
+            .finish()
+    }
+}
+
+impl Debug for LoginAccepted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("LoginAccepted")
+            .field("ref", &self.r#ref)
+            .field("session_id", &self.session_id)
+            .field("reply", &Hidden(self.reply.len()))
+            .field("user", &self.user)
+            .field("claims", &self.claims)
+            .field("roles", &self.roles)
+            .field("expires_at_ms", &self.expires_at_ms)
+            .field("client_to_server_key", &Hidden(self.client_to_server_key.len()))
+            .field("server_to_client_key", &Hidden(self.server_to_client_key.len()))
+            .finish()
+    }
+}
+
+impl Debug for LoginRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("LoginRequest")
+            .field("credential", &self.credential)
+            .field("client", &self.client)
+            .finish()
+    }
+}
+
+impl Debug for Credential {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Ticket(ticket) => f.debug_tuple("Ticket").field(&Hidden(ticket.len())).finish(),
+            Self::Jwt(jwt) => f.debug_tuple("Jwt").field(&Hidden(jwt.len())).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::v1::{FromProxy, ToProxy, from_proxy, to_proxy};
+
+    #[test]
+    fn a_login_hides_its_message_also_inside_the_envelope() {
+        let login = Login { message: b"credential".to_vec(), ..Login::default() };
+        let text = format!("{:?}", FromProxy { kind: Some(from_proxy::Kind::Login(login)) });
+        assert!(text.contains("<10 bytes>"), "{text}");
+        assert!(!text.contains("credential") && !text.contains("99, 114"), "{text}");
+    }
+
+    #[test]
+    fn an_acceptance_hides_its_keys() {
+        let accepted = LoginAccepted {
+            client_to_server_key: vec![0x5a; 32],
+            server_to_client_key: vec![0xa5; 32],
+            ..LoginAccepted::default()
+        };
+        let message = ToProxy { kind: Some(to_proxy::Kind::LoginAccepted(accepted)) };
+        let text = format!("{message:?} {message:#?}");
+        assert!(text.contains("<32 bytes>"), "{text}");
+        assert!(!text.contains("90") && !text.contains("165"), "{text}");
+    }
+
+    #[test]
+    fn a_login_request_hides_its_credential() {
+        for credential in [Credential::Ticket("s3cret".into()), Credential::Jwt("s3cret".into())] {
+            let request = LoginRequest { credential: Some(credential), client: "game/1".into() };
+            let text = format!("{request:?}");
+            assert!(text.contains("game/1") && !text.contains("s3cret"), "{text}");
+        }
+    }
+}
