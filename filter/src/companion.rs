@@ -1,0 +1,518 @@
+//! The link to the companion: one stream for each worker VM, for as long as the VM lives.
+//!
+//! ```text
+//!   connections ── login, activate, ended, forget ──> ┌──────┐ ── poll_transmit ──> host calls
+//!                                                     │ Link │
+//!   connections <──────── poll_answer ─────────────── └──────┘ <── stream_*, handle_timeout
+//! ```
+//!
+//! Sans-I/O: the host does what [`Link::poll_transmit`] says and reports what comes back. After
+//! each call into the link, drain `poll_transmit`, `poll_answer` and `poll_event`, and set a
+//! timer for `poll_timeout`.
+//!
+//! What holds whatever the companion does:
+//! - each login and each activation gets exactly one answer, at the latest after
+//!   [`LinkConfig::answer_within`], unless the connection is forgotten before;
+//! - a stream that ends is opened again, after a pause that grows and is different on each
+//!   worker; sessions that live go on meanwhile, and are told to the companion when it is back;
+//! - memory is bounded by [`LinkConfig::max_pending`] and the number of connections.
+
+mod backoff;
+mod book;
+mod event;
+mod stream;
+mod wire;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::session::login::{Accepted, Mode, Refusal, SessionId};
+use crate::time::Moment;
+
+use book::{Book, Entry, Stage};
+pub use event::Event;
+pub use stream::Token;
+use stream::{Phase, Stream};
+use wire::Incoming;
+
+/// The version of the contract `meshgate.edge.v1` that this filter speaks.
+pub const CONTRACT: u32 = 1;
+
+/// The largest message taken from the companion. The largest that it has reason to send is an
+/// accepted login with its claims.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+/// How many sessions a Hello lists at most, 18 bytes each: half of what the companion takes, and
+/// more connections than a worker can have. Sessions beyond it would not hear of kicks.
+pub const MAX_LISTED: usize = 400_000;
+/// The longest name of a proxy, in bytes; what is longer is cut.
+pub const MAX_NAME: usize = 256;
+/// How many ended sessions are remembered while there is no stream to tell of them; beyond that
+/// the oldest are forgotten, and the companion learns of them from the next Hello alone.
+pub const MAX_ENDED: usize = 4096;
+/// How many deadlines may pass without any sign of the companion until its stream is given up
+/// for dead: one may be a slow disk, three are a companion that hangs.
+pub const SILENT_DEADLINES: u32 = 3;
+/// The longest reason or text taken over from the companion, in bytes; what is longer is cut.
+pub const MAX_TEXT: usize = 256;
+
+/// What a link needs to know.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Names the proxy in the companion's logs and listings.
+    pub proxy: String,
+    /// The longest time that a login or an activation waits for its answer.
+    pub answer_within: Duration,
+    /// How many logins may wait at once.
+    pub max_pending: usize,
+    /// Any number that differs between workers: spreads their reconnects.
+    pub seed: u64,
+}
+
+impl LinkConfig {
+    /// What a player waits before believing that the game is down.
+    pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+    /// A second's worth of logins of one worker, with room; 8 MiB if each is as large as it may.
+    pub const MAX_PENDING: usize = 1024;
+
+    pub fn new(proxy: impl Into<String>, seed: u64) -> Self {
+        Self {
+            proxy: proxy.into(),
+            answer_within: Self::ANSWER_WITHIN,
+            max_pending: Self::MAX_PENDING,
+            seed,
+        }
+    }
+}
+
+/// A login to pass on.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginRequest<'a> {
+    /// Not [`Mode::None`]: nobody logs in there.
+    pub mode: Mode,
+    /// What the session is for.
+    pub audience: &'a str,
+    /// The name of the frame layout.
+    pub layout: &'a str,
+    /// The login frame's body.
+    pub message: &'a [u8],
+    /// The client's address and port.
+    pub peer: &'a str,
+}
+
+/// As many logins wait as may: refuse this one with [`Refusal::TryAgain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkBusy;
+
+/// What the host has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// Open the stream `meshgate.edge.v1.Edge/Attach`, then say [`Link::stream_opened`] or
+    /// [`Link::open_failed`].
+    OpenStream,
+    /// Send one message.
+    Send { token: Token, message: Vec<u8> },
+    /// Let go of the stream. Also asked for after the other side closed it.
+    Cancel { token: Token },
+}
+
+/// What the companion decided about a connection.
+#[derive(Debug)]
+pub struct Answer {
+    pub connection: u32,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    LoginAccepted(Accepted),
+    /// `text` is for the client; empty if the companion had nothing to say.
+    LoginRefused {
+        refusal: Refusal,
+        text: String,
+    },
+    /// The session may live.
+    Activated,
+    /// The session must not live.
+    ActivationRefused {
+        text: String,
+    },
+    /// Say goodbye, then close.
+    Kick {
+        reason: String,
+        code: u32,
+    },
+}
+
+/// The link of one worker. See the module's documentation.
+#[derive(Debug)]
+pub struct Link {
+    config: LinkConfig,
+    stream: Stream,
+    book: Book,
+    /// Counts logins and activations; the upper half of a reference.
+    count: u32,
+    /// Logins not sent yet, by their references; as many as wait at most.
+    logins: VecDeque<(u64, Vec<u8>)>,
+    /// References of activations not sent yet, or sent on a stream that was lost. Some may have
+    /// been given up; they are passed over. As many as there are sessions at most.
+    activations: VecDeque<u64>,
+    ended: VecDeque<SessionId>,
+    answers: VecDeque<Answer>,
+    /// Deadlines that passed since the companion was last heard of.
+    silent: u32,
+}
+
+/// # Getters
+impl Link {
+    pub const fn is_connected(&self) -> bool {
+        matches!(self.stream.phase(), Phase::Ready { .. })
+    }
+
+    /// How many connections wait for the companion.
+    pub fn pending(&self) -> usize {
+        self.book.waiting()
+    }
+
+    /// How many sessions live on this worker, pending ones included.
+    pub fn sessions(&self) -> usize {
+        self.book.sessions()
+    }
+}
+
+/// # Commands
+impl Link {
+    /// A link that opens its stream at the first [`Link::handle_timeout`]. Not earlier: a
+    /// configuration is tried on a VM that is thrown away, and no timer fires there.
+    pub fn new(mut config: LinkConfig) -> Self {
+        config.proxy = wire::name(&config.proxy);
+        let stream = Stream::new(config.seed);
+        Self {
+            config,
+            stream,
+            book: Book::default(),
+            count: 0,
+            logins: VecDeque::new(),
+            activations: VecDeque::new(),
+            ended: VecDeque::new(),
+            answers: VecDeque::new(),
+            silent: 0,
+        }
+    }
+
+    /// Asks the companion to let a client in.
+    pub fn login(
+        &mut self,
+        now: Moment,
+        connection: u32,
+        login: LoginRequest<'_>,
+    ) -> Result<(), LinkBusy> {
+        if self.book.waiting() >= self.config.max_pending || self.book.knows(connection) {
+            return Err(LinkBusy);
+        }
+        let deadline = now.after(self.config.answer_within);
+        if self.stream.rests_beyond(deadline) {
+            // Nobody will be there in time: no need to make the client wait for it.
+            self.answer(connection, try_again());
+            return Ok(());
+        }
+        let reference = self.reference(connection);
+        self.logins.push_back((reference, wire::login(reference, &login)));
+        let stage = Stage::Login { mode: login.mode, sent: false };
+        self.book.insert(connection, Entry { reference, deadline, stage });
+        Ok(())
+    }
+
+    /// Asks the companion to activate a pending session: its first sealed frame was genuine.
+    pub fn activate(&mut self, now: Moment, connection: u32, session: SessionId) {
+        if self.book.pending_session(connection) != Some(session) {
+            let text = Refusal::TryAgain.text().to_owned();
+            self.answer(connection, Outcome::ActivationRefused { text });
+            return;
+        }
+        let reference = self.reference(connection);
+        let deadline = now.after(self.config.answer_within);
+        let stage = Stage::Activation { session, sent: false };
+        self.book.insert(connection, Entry { reference, deadline, stage });
+        self.activations.push_back(reference);
+    }
+
+    /// A session is over on this side: the client is gone, or has been sent away.
+    pub fn ended(&mut self, session: SessionId) {
+        if let Some(connection) = self.book.connection(session) {
+            self.forget(connection);
+        }
+    }
+
+    /// A connection is gone. What it asked for is not answered any more; its session, if it has
+    /// one, is reported as ended.
+    pub fn forget(&mut self, connection: u32) {
+        let Some(entry) = self.book.remove(connection) else { return };
+        self.unqueue(&entry);
+        self.answers.retain(|answer| answer.connection != connection);
+        if let Some(session) = entry.stage.session() {
+            self.report_ended(session);
+        }
+    }
+
+    /// A login that nobody waits for any more is not sent.
+    fn unqueue(&mut self, entry: &Entry) {
+        if matches!(entry.stage, Stage::Login { sent: false, .. }) {
+            self.logins.retain(|(reference, _)| *reference != entry.reference);
+        }
+    }
+
+    fn report_ended(&mut self, session: SessionId) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(session);
+    }
+
+    /// The connection's number is in it, so that an answer finds its way without a look-up.
+    fn reference(&mut self, connection: u32) -> u64 {
+        self.count = self.count.wrapping_add(1);
+        u64::from(self.count) << 32 | u64::from(connection)
+    }
+
+    fn answer(&mut self, connection: u32, outcome: Outcome) {
+        self.answers.push_back(Answer { connection, outcome });
+    }
+}
+
+/// # Handle
+///
+/// Messages and closes of a stream other than the current one are ignored: a host may deliver
+/// them late, or for a stream that it never handed out.
+impl Link {
+    /// The stream of [`Transmit::OpenStream`] is there.
+    pub fn stream_opened(&mut self, now: Moment, token: Token) {
+        self.stream.opened(now, token);
+    }
+
+    /// The stream of [`Transmit::OpenStream`] could not be opened.
+    pub fn open_failed(&mut self, now: Moment) {
+        self.stream.open_failed(now);
+    }
+
+    /// The stream is closed, with this gRPC status.
+    pub fn stream_closed(&mut self, now: Moment, token: Token, status: u32) {
+        if self.stream.closed(now, token, status) {
+            self.lost();
+        }
+    }
+
+    pub fn stream_message(&mut self, now: Moment, token: Token, message: &[u8]) {
+        if !self.stream.is_current(token) {
+            return;
+        }
+        self.silent = 0;
+        match (Incoming::parse(message), self.stream.phase()) {
+            (Err(fault), _) => self.give_up(now, Event::Fault(fault)),
+            (Ok(Incoming::Welcome { contract, .. }), _) if contract != CONTRACT => {
+                self.give_up(now, Event::WrongContract { theirs: contract });
+            }
+            (Ok(Incoming::Welcome { companion, .. }), Phase::Greeting { .. }) => {
+                self.stream.welcomed(now, companion);
+            }
+            (Ok(Incoming::Welcome { .. } | Incoming::Unknown), _) => {}
+            (Ok(incoming), Phase::Ready { .. }) => self.incoming(incoming),
+            (Ok(_), _) => self.give_up(now, Event::Fault("a message before its welcome")),
+        }
+    }
+
+    /// The moment of [`Link::poll_timeout`] has come, or any other.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        while let Some(connection) = self.book.next_expired(now) {
+            self.expire(connection);
+        }
+        if self.silent >= SILENT_DEADLINES {
+            self.give_up(now, Event::Silent);
+        }
+        if self.stream.handle_timeout(now) {
+            self.lost();
+        }
+    }
+
+    fn expire(&mut self, connection: u32) {
+        let Some(entry) = self.book.remove(connection) else { return };
+        self.unqueue(&entry);
+        let (Stage::Login { sent, .. } | Stage::Activation { sent, .. }) = entry.stage else {
+            return;
+        };
+        if sent {
+            self.silent = self.silent.saturating_add(1);
+        }
+        match entry.stage.session() {
+            Some(session) => {
+                // It may have been activated and the answer is late.
+                self.report_ended(session);
+                let text = Refusal::TryAgain.text().to_owned();
+                self.answer(connection, Outcome::ActivationRefused { text });
+            }
+            None => self.answer(connection, try_again()),
+        }
+    }
+
+    fn give_up(&mut self, now: Moment, why: Event) {
+        if self.stream.give_up(now, why) {
+            self.lost();
+        }
+    }
+
+    /// The stream is gone. Logins that were on it will not be answered, and may have used up
+    /// their credential: the client has to come with another. Activations are asked for again.
+    fn lost(&mut self) {
+        self.silent = 0;
+        let (logins, activations) = self.book.lost();
+        for connection in logins {
+            self.book.remove(connection);
+            self.answer(connection, try_again());
+        }
+        self.activations = activations.into();
+    }
+
+    fn incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Accepted { reference, session, accepted } => {
+                self.login_accepted(reference, session, accepted);
+            }
+            Incoming::Refused { reference, refusal, text } => {
+                if let Some((connection, Stage::Login { sent: true, .. })) =
+                    self.book.asked(reference)
+                {
+                    self.book.remove(connection);
+                    self.answer(connection, Outcome::LoginRefused { refusal, text });
+                }
+            }
+            Incoming::Activated { reference, refused } => self.activated(reference, refused),
+            Incoming::Kick { session, reason, code } => {
+                if let Some(connection) = self.book.connection(session) {
+                    self.answer(connection, Outcome::Kick { reason, code });
+                }
+            }
+            Incoming::Welcome { .. } | Incoming::Unknown => {}
+        }
+    }
+
+    fn login_accepted(
+        &mut self,
+        reference: u64,
+        session: Option<SessionId>,
+        accepted: Result<Accepted, &'static str>,
+    ) {
+        let known = session.and_then(|session| self.book.connection(session));
+        let Some((connection, Stage::Login { mode, sent: true })) = self.book.asked(reference)
+        else {
+            // Too late: the connection is gone or was told to try again. A repeated answer of
+            // a session that lives here ends nothing.
+            if let (Some(session), None) = (session, known) {
+                self.report_ended(session);
+            }
+            return;
+        };
+        self.book.remove(connection);
+        let fault = match (&accepted, known) {
+            (Err(fault), _) => Some(*fault),
+            (Ok(_), Some(_)) => Some("a session that lives already"),
+            (Ok(accepted), None) if accepted.keys.is_some() != (mode == Mode::Noise) => {
+                Some("keys that do not go with the login's mode")
+            }
+            (Ok(_), None) => None,
+        };
+        match (accepted, fault) {
+            (Ok(accepted), None) => {
+                let session = accepted.session;
+                let stage = match mode {
+                    Mode::Noise => Stage::Pending { session },
+                    _ => Stage::Live { session },
+                };
+                self.book.insert(connection, Entry { reference, deadline: Moment::MAX, stage });
+                self.answer(connection, Outcome::LoginAccepted(accepted));
+            }
+            (_, fault) => {
+                self.stream.note(Event::Fault(fault.unwrap_or_default()));
+                if let (Some(session), None) = (session, known) {
+                    self.report_ended(session);
+                }
+                self.answer(connection, try_again());
+            }
+        }
+    }
+
+    fn activated(&mut self, reference: u64, refused: Option<String>) {
+        let Some((connection, Stage::Activation { session, sent: true })) =
+            self.book.asked(reference)
+        else {
+            return;
+        };
+        self.book.remove(connection);
+        match refused {
+            None => {
+                let stage = Stage::Live { session };
+                self.book.insert(connection, Entry { reference, deadline: Moment::MAX, stage });
+                self.answer(connection, Outcome::Activated);
+            }
+            Some(text) => {
+                // If it lived after all (the answer that said so was lost with its stream),
+                // it does no more.
+                self.report_ended(session);
+                self.answer(connection, Outcome::ActivationRefused { text });
+            }
+        }
+    }
+}
+
+/// # Poll
+impl Link {
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if let Some(transmit) = self.stream.poll_transmit() {
+            return Some(transmit);
+        }
+        let token = self.stream.token()?;
+        let message = self.poll_message()?;
+        Some(Transmit::Send { token, message })
+    }
+
+    pub fn poll_answer(&mut self) -> Option<Answer> {
+        self.answers.pop_front()
+    }
+
+    /// Something worth a line in the log.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.stream.poll_event()
+    }
+
+    /// When [`Link::handle_timeout`] is due, at once if that lies in the past.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        [self.book.next_deadline(), self.stream.timeout()].into_iter().flatten().min()
+    }
+
+    fn poll_message(&mut self) -> Option<Vec<u8>> {
+        if self.stream.greet() {
+            let sessions = self.book.all_sessions().take(MAX_LISTED);
+            return Some(wire::hello(&self.config.proxy, sessions));
+        }
+        if !self.is_connected() {
+            return None;
+        }
+        if let Some(session) = self.ended.pop_front() {
+            return Some(wire::ended(session));
+        }
+        while let Some(reference) = self.activations.pop_front() {
+            if let Some((_, Stage::Activation { session, .. })) = self.book.asked(reference) {
+                self.book.mark_sent(reference);
+                return Some(wire::activate(reference, session));
+            }
+        }
+        let (reference, message) = self.logins.pop_front()?;
+        self.book.mark_sent(reference);
+        Some(message)
+    }
+}
+
+fn try_again() -> Outcome {
+    Outcome::LoginRefused { refusal: Refusal::TryAgain, text: String::new() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The messages of `meshgate.edge.v1`, made and checked.
+
+use meshgate_proto::edge::v1 as edge;
+use prost::Message;
+use zeroize::Zeroize;
+
+use crate::session::login::{Accepted, Mode, Refusal, SessionId};
+use crate::session::seal::{TrafficKey, TrafficKeys};
+
+use super::{CONTRACT, LoginRequest, MAX_MESSAGE, MAX_NAME, MAX_TEXT};
+
+/// A name that the companion takes: not empty, not too long, without control characters.
+pub(super) fn name(given: &str) -> String {
+    let mut name: String =
+        given.chars().map(|char| if char.is_control() { '?' } else { char }).collect();
+    name.truncate(name.floor_char_boundary(MAX_NAME));
+    if name.is_empty() { "unnamed".to_owned() } else { name }
+}
+
+pub(super) fn hello<'a>(proxy: &str, sessions: impl Iterator<Item = &'a SessionId>) -> Vec<u8> {
+    encode(edge::from_proxy::Kind::Hello(edge::Hello {
+        contract: CONTRACT,
+        proxy: proxy.to_owned(),
+        sessions: sessions.map(bytes).collect(),
+    }))
+}
+
+pub(super) fn login(reference: u64, login: &LoginRequest<'_>) -> Vec<u8> {
+    let mode = match login.mode {
+        Mode::None => edge::Mode::Unspecified,
+        Mode::Ticket => edge::Mode::Ticket,
+        Mode::Noise => edge::Mode::Noise,
+    };
+    encode(edge::from_proxy::Kind::Login(edge::Login {
+        r#ref: reference,
+        mode: mode.into(),
+        audience: login.audience.to_owned(),
+        layout: login.layout.to_owned(),
+        message: login.message.to_vec(),
+        peer: login.peer.to_owned(),
+    }))
+}
+
+pub(super) fn activate(reference: u64, session: SessionId) -> Vec<u8> {
+    encode(edge::from_proxy::Kind::Activate(edge::Activate {
+        r#ref: reference,
+        session_id: bytes(&session),
+    }))
+}
+
+pub(super) fn ended(session: SessionId) -> Vec<u8> {
+    encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id: bytes(&session) }))
+}
+
+fn encode(kind: edge::from_proxy::Kind) -> Vec<u8> {
+    edge::FromProxy { kind: Some(kind) }.encode_to_vec()
+}
+
+fn bytes(session: &SessionId) -> Vec<u8> {
+    session.as_bytes().to_vec()
+}
+
+/// A message of the companion.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Welcome {
+        contract: u32,
+        companion: String,
+    },
+    /// `accepted` is an error if the companion broke the contract; `session` may be known still.
+    Accepted {
+        reference: u64,
+        session: Option<SessionId>,
+        accepted: Result<Accepted, &'static str>,
+    },
+    Refused {
+        reference: u64,
+        refusal: Refusal,
+        text: String,
+    },
+    Activated {
+        reference: u64,
+        refused: Option<String>,
+    },
+    Kick {
+        session: SessionId,
+        reason: String,
+        code: u32,
+    },
+    /// From a later version of the contract, which may say more than this one knows.
+    Unknown,
+}
+
+impl Incoming {
+    /// An error ends the stream.
+    pub fn parse(message: &[u8]) -> Result<Self, &'static str> {
+        if message.len() > MAX_MESSAGE {
+            return Err("a message that is too large");
+        }
+        let Ok(message) = edge::ToProxy::decode(message) else {
+            return Err("a message that does not parse");
+        };
+        let Some(kind) = message.kind else { return Ok(Self::Unknown) };
+        Ok(match kind {
+            edge::to_proxy::Kind::Welcome(welcome) => {
+                Self::Welcome { contract: welcome.contract, companion: cut(welcome.companion) }
+            }
+            edge::to_proxy::Kind::LoginAccepted(accepted) => Self::Accepted {
+                reference: accepted.r#ref,
+                session: SessionId::from_slice(&accepted.session_id),
+                accepted: self::accepted(accepted),
+            },
+            edge::to_proxy::Kind::LoginRefused(refused) => Self::Refused {
+                reference: refused.r#ref,
+                refusal: refusal(refused.refusal()),
+                text: cut(refused.text),
+            },
+            edge::to_proxy::Kind::Activated(activated) => Self::Activated {
+                reference: activated.r#ref,
+                refused: Some(cut(activated.refused)).filter(|text| !text.is_empty()),
+            },
+            edge::to_proxy::Kind::Kick(kick) => match SessionId::from_slice(&kick.session_id) {
+                Some(session) => Self::Kick { session, reason: cut(kick.reason), code: kick.code },
+                None => return Err("a kick of what is no session"),
+            },
+        })
+    }
+}
+
+fn accepted(mut accepted: edge::LoginAccepted) -> Result<Accepted, &'static str> {
+    let keys = keys(&accepted);
+    accepted.client_to_server_key.zeroize();
+    accepted.server_to_client_key.zeroize();
+    Ok(Accepted {
+        session: SessionId::from_slice(&accepted.session_id)
+            .ok_or("a session id that is not 16 bytes long")?,
+        reply: accepted.reply,
+        user: accepted.user,
+        claims: accepted.claims,
+        roles: accepted.roles,
+        keys: keys?,
+    })
+}
+
+fn keys(accepted: &edge::LoginAccepted) -> Result<Option<TrafficKeys>, &'static str> {
+    if accepted.client_to_server_key.is_empty() && accepted.server_to_client_key.is_empty() {
+        return Ok(None);
+    }
+    let key = |bytes: &[u8]| TrafficKey::from_slice(bytes).ok_or("a key that is not 32 bytes long");
+    Ok(Some(TrafficKeys {
+        client_to_server: key(&accepted.client_to_server_key)?,
+        server_to_client: key(&accepted.server_to_client_key)?,
+    }))
+}
+
+const fn refusal(refusal: edge::Refusal) -> Refusal {
+    match refusal {
+        edge::Refusal::Unspecified | edge::Refusal::Unauthenticated => Refusal::Unauthenticated,
+        edge::Refusal::Expired => Refusal::Expired,
+        edge::Refusal::TryAgain => Refusal::TryAgain,
+        edge::Refusal::Malformed => Refusal::Malformed,
+    }
+}
+
+/// At most [`MAX_TEXT`] bytes of a text, in whole characters.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
+}
