@@ -1,0 +1,231 @@
+//! The command table as it is written: single commands, groups of a service's methods, runs and
+//! ranges, each with the options that hold for it.
+
+use super::command::CommandSpec;
+use super::read::{At, Entries, Read};
+use super::units::{Size, Span};
+
+/// Defines a struct with its own keys and those that every part of the table shares.
+macro_rules! with_options {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $($(#[$key_meta:meta])* pub $key:ident: $type:ty,)*
+        }
+    ) => {
+        object! {
+        #[derive(Clone, Debug, PartialEq)]
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$key_meta])* pub $key: $type,)*
+            /// Whether the client expects a reply; `unary` by default.
+            pub kind: Option<KindSpec>,
+            /// How long a call may take, from its frame to its reply; then the client gets
+            /// DEADLINE_EXCEEDED and the service a reset. 1ms to 24h; `5s` by default.
+            pub deadline: Option<Span>,
+            /// Whether the client must have logged in; `required` by default, if there are
+            /// logins at all.
+            pub login: Option<LoginRule>,
+            /// Roles of which the session must have one; by default none is needed.
+            pub roles: Option<Vec<String>>,
+            /// Claims that the session must have, each with one of the values listed; by default
+            /// none is needed.
+            pub claims: Option<Entries<Vec<String>>>,
+            /// The largest request message, after decompression; a larger one is answered with
+            /// RESOURCE_EXHAUSTED. By default `limits.max_frame`, which it cannot exceed.
+            pub max_request: Option<Size>,
+            /// Metadata that every call gets, in addition to that of `defaults`.
+            pub metadata: Option<Entries<String>>,
+            /// How a frame's body becomes the request message, and back; `protobuf` by default.
+            pub codec: Option<CodecSpec>,
+            /// Whether replies are compressed where the layout can and it is worth it; true by
+            /// default if the layout has `compression`.
+            pub compress_reply: Option<bool>,
+        }
+        }
+
+        impl $name {
+            /// The keys that every part of the table shares.
+            pub fn options(&self) -> Options<'_> {
+                Options {
+                    kind: self.kind,
+                    deadline: self.deadline,
+                    login: self.login,
+                    roles: self.roles.as_deref(),
+                    claims: self.claims.as_ref(),
+                    max_request: self.max_request,
+                    metadata: self.metadata.as_ref(),
+                    codec: self.codec,
+                    compress_reply: self.compress_reply,
+                }
+            }
+        }
+    };
+}
+
+/// The keys that every part of the table shares, where they were written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    pub kind: Option<KindSpec>,
+    pub deadline: Option<Span>,
+    pub login: Option<LoginRule>,
+    pub roles: Option<&'a [String]>,
+    pub claims: Option<&'a Entries<Vec<String>>>,
+    pub max_request: Option<Size>,
+    pub metadata: Option<&'a Entries<String>>,
+    pub codec: Option<CodecSpec>,
+    pub compress_reply: Option<bool>,
+}
+
+with_options! {
+    /// What holds for every command that does not say otherwise.
+    #[derive(Default)]
+    pub struct Defaults {}
+}
+
+/// The forms of an entry, for the schema: each has its keys and none of another form.
+#[cfg(feature = "schema")]
+fn forms() -> serde_json::Value {
+    let form = |needed: &[&str], refused: &[&str]| {
+        let refused: serde_json::Map<_, _> =
+            refused.iter().map(|key| ((*key).to_owned(), false.into())).collect();
+        serde_json::json!({ "required": needed, "properties": refused })
+    };
+    serde_json::json!([
+        form(&["command", "method"], &["service", "methods", "first", "from", "to"]),
+        form(&["service", "methods"], &["command", "method", "from", "to"]),
+        form(&["from", "to", "method"], &["command", "service", "methods", "first"]),
+    ])
+}
+
+with_options! {
+    /// One part of the command table, in one of four forms: `command` + `method` for a single
+    /// command; `service` + `methods` as an object from commands to method names; `service` +
+    /// `first` + `methods` as a list, for commands that count up from `first`; `from` + `to` +
+    /// `method` for a range of numbers that share a method.
+    #[cfg_attr(feature = "schema", schemars(extend("oneOf" = forms())))]
+    pub struct Entry {
+        /// A single command.
+        pub command: Option<CommandSpec>,
+        /// The full method that the command calls, `/package.Service/Method`.
+        pub method: Option<String>,
+        /// The service whose methods are listed, `package.Service`.
+        pub service: Option<String>,
+        /// The service's methods, by command or in the order of their commands.
+        pub methods: Option<Methods>,
+        /// The command of the first method in the list; the next method's is one more.
+        pub first: Option<CommandSpec>,
+        /// The first command of a range.
+        pub from: Option<CommandSpec>,
+        /// The last command of a range.
+        pub to: Option<CommandSpec>,
+        /// Hands the command on to the service under this metadata name, in decimal or as text.
+        pub command_metadata: Option<String>,
+    }
+}
+
+/// The forms of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Single,
+    Group,
+    Range,
+}
+
+impl Form {
+    /// The form that an entry's keys point to; `None` if it names no command.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        if entry.command.is_some() {
+            Some(Self::Single)
+        } else if entry.methods.is_some() || entry.service.is_some() || entry.first.is_some() {
+            Some(Self::Group)
+        } else if entry.from.is_some() || entry.to.is_some() {
+            Some(Self::Range)
+        } else {
+            None
+        }
+    }
+
+    /// The keys that an entry of this form needs.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Single => &["command", "method"],
+            Self::Group => &["service", "methods"],
+            Self::Range => &["from", "to", "method"],
+        }
+    }
+
+    /// The same, for an error.
+    pub fn named(self) -> &'static str {
+        match self {
+            Self::Single => "a single command has \"command\" and \"method\"",
+            Self::Group => "a group has \"service\" and \"methods\"",
+            Self::Range => "a range has \"from\", \"to\" and \"method\"",
+        }
+    }
+}
+
+with_options! {
+    /// Where commands go that the table does not name. Without it they are answered with
+    /// UNIMPLEMENTED.
+    pub struct Otherwise {
+        /// The full method that they call, `/package.Service/Method`.
+        pub method: String,
+        /// Hands the command on to the service under this metadata name, in decimal or as text.
+        pub command_metadata: String,
+    }
+}
+
+choice! {
+    /// Whether the client expects a reply.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum KindSpec {
+        /// One request, one reply.
+        Unary = "unary",
+        /// One request that gets no reply, whatever becomes of it.
+        OneWay = "one_way",
+    }
+}
+
+choice! {
+    /// Whether the client must have logged in.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum LoginRule {
+        /// Only after its login.
+        Required = "required",
+        /// Before its login too.
+        NotRequired = "not_required",
+    }
+}
+
+choice! {
+    /// How a frame's body becomes the request message, and back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CodecSpec {
+        /// The body is the message.
+        Protobuf = "protobuf",
+        /// The body is field 1 of the message, of the type `bytes`; so is the reply's.
+        Bytes = "bytes",
+    }
+}
+
+/// A service's methods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// `{"1001": "Enter", "1002": "Leave"}`
+    ByCommand(Vec<(String, String)>),
+    /// `["Enter", "Leave"]`
+    InOrder(Vec<String>),
+}
+
+impl Read for Methods {
+    fn read(at: &At<'_>) -> Option<Self> {
+        if at.is_object() {
+            return Entries::read(at).map(|methods| Self::ByCommand(methods.0));
+        }
+        if at.is_list() {
+            return Vec::read(at).map(Self::InOrder);
+        }
+        at.mismatch(r#"methods such as {"1001": "Enter"} or ["Enter", "Leave"]"#)
+    }
+}

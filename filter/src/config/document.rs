@@ -1,0 +1,167 @@
+//! The document's top level, and what holds between its parts.
+
+use super::Config;
+use super::command::CommandShape;
+use super::commands::{Defaults, Entry, Otherwise};
+use super::faults::Faults;
+use super::identity::IdentitySpec;
+use super::limits::Limits;
+use super::metadata;
+use super::observe::{LogConfig, MetricsConfig};
+use super::read::Attempt;
+use super::session::{Mode, SessionSpec};
+use super::statuses::StatusesSpec;
+use super::table::{self, Surroundings};
+use super::upstream::{CompanionSpec, UpstreamSpec};
+use crate::protocol::layout::{Layout, LayoutSpec};
+
+/// A companion is there if, and only if, clients log in; for the schema.
+#[cfg(feature = "schema")]
+fn companion_with_logins() -> serde_json::Value {
+    serde_json::json!({
+        "if": { "properties": { "session": { "properties": { "mode": { "const": "none" } } } } },
+        "then": { "properties": { "companion": false } },
+        "else": { "required": ["companion"] }
+    })
+}
+
+object! {
+    /// The configuration of MeshGate's filter for one listener (Istio's `pluginConfig`).
+    #[derive(Clone, Debug, PartialEq)]
+    #[cfg_attr(feature = "schema", schemars(extend("allOf" = [companion_with_logins()])))]
+    pub struct Document {
+        /// Where the JSON Schema lies, for editors; not used by MeshGate.
+        pub schema as "$schema": Option<String>,
+        /// The frames that clients speak.
+        pub layout: Attempt<LayoutSpec>,
+        /// How clients log in, and how they are told to go.
+        pub session: Attempt<SessionSpec>,
+        /// The companion that decides logins and keeps sessions. Needed for the session modes
+        /// `ticket` and `noise`.
+        pub companion: Option<Attempt<CompanionSpec>>,
+        /// Where calls go.
+        pub upstream: Attempt<UpstreamSpec>,
+        /// What holds for every command that does not say otherwise.
+        pub defaults: Option<Attempt<Defaults>>,
+        /// The command table: which method each command calls. A command has one place in it.
+        #[cfg_attr(feature = "schema", schemars(default))]
+        pub commands: Vec<Attempt<Entry>> = Vec::new(),
+        /// Where commands go that the table does not name. Without it they are answered with
+        /// UNIMPLEMENTED.
+        pub otherwise: Option<Attempt<Otherwise>>,
+        /// The number that a client sees for each gRPC status.
+        pub statuses: Option<Attempt<StatusesSpec>>,
+        /// What one peer may cost at most.
+        pub limits: Option<Attempt<Limits>>,
+        /// What services learn about the client.
+        pub identity: Option<Attempt<IdentitySpec>>,
+        /// What goes to Envoy's log.
+        pub log: Option<Attempt<LogConfig>>,
+        /// What goes to Envoy's statistics.
+        pub metrics: Option<Attempt<MetricsConfig>>,
+    }
+}
+
+impl Document {
+    /// Everything that is wrong goes to `faults`; `None` if there cannot be a configuration.
+    /// Parts that could not be read have told so already, and what depends on them is left out.
+    pub fn compile(self, faults: &mut Faults) -> Option<Config> {
+        let layout_spec = self.layout.0;
+        let shape = layout_spec.as_ref().and_then(CommandShape::of);
+        let field_names = layout_spec.as_ref().map(|layout| field_names(layout, faults));
+        let layout = layout_spec.as_ref().and_then(|spec| {
+            let compiled = Layout::compile(spec.clone()).map_err(|fault| fault.under("layout"));
+            compiled.map_err(|fault| faults.add_once(fault)).ok()
+        });
+
+        let mode = self.session.0.as_ref().map(|session| session.mode);
+        let session = self.session.0.zip(shape).map(|(session, shape)| {
+            faults.under("session", |faults| session.compile(shape, faults))
+        });
+        let companion = self.companion.map(|companion| companion.0);
+        check_companion(mode, companion.is_some(), faults);
+        let companion = companion
+            .flatten()
+            .map(|companion| faults.under("companion", |faults| companion.compile(faults)));
+        let upstream = self
+            .upstream
+            .0
+            .map(|upstream| faults.under("upstream", |faults| upstream.compile(mode, faults)));
+
+        let limits: Limits = part(self.limits);
+        faults.under("limits", |faults| limits.check(layout.as_ref(), faults));
+        let metrics: MetricsConfig = part(self.metrics);
+        faults.under("metrics", |faults| metrics.check(faults));
+        let statuses = faults
+            .under("statuses", |faults| part(self.statuses).compile(layout_spec.as_ref(), faults));
+        let identity = faults
+            .under("identity", |faults| part(self.identity).compile(layout_spec.as_ref(), faults));
+
+        let (session, upstream, shape) = (session?, upstream?, shape?);
+        let around = Surroundings {
+            shape,
+            logins: mode != Some(Mode::None),
+            login: session.login.as_ref().map(|login| &login.command),
+            limits: &limits,
+            upstream: &upstream,
+            compression: layout_spec.as_ref().is_some_and(|spec| spec.compression.is_some()),
+            field_names: &field_names.unwrap_or_default(),
+        };
+        let entries: Vec<Option<Entry>> = self.commands.into_iter().map(|entry| entry.0).collect();
+        let otherwise = self.otherwise.and_then(|otherwise| otherwise.0);
+        let routes =
+            table::compile(around, &part(self.defaults), &entries, otherwise.as_ref(), faults);
+        Some(Config {
+            layout: layout?,
+            command_shape: shape,
+            session,
+            companion,
+            upstream,
+            routes,
+            limits,
+            identity,
+            statuses,
+            log: part(self.log),
+            metrics,
+        })
+    }
+}
+
+/// What was written, or the default.
+fn part<T: Default>(attempt: Option<Attempt<T>>) -> T {
+    attempt.and_then(|attempt| attempt.0).unwrap_or_default()
+}
+
+/// The metadata names that header fields are handed on under: none may pass for the filter's word.
+fn field_names<'a>(layout: &'a LayoutSpec, faults: &mut Faults) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for (part, fields) in [("header", &layout.header), ("trailer", &layout.trailer)] {
+        for (index, field) in fields.iter().enumerate() {
+            let Some(name) = field.metadata.as_deref() else { continue };
+            if let Err(problem) = metadata::check_name(name) {
+                let path = format!("layout.{part}[{index}].metadata");
+                faults.add(&path, &problem);
+            }
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn check_companion(mode: Option<Mode>, present: bool, faults: &mut Faults) {
+    match (mode, present) {
+        (Some(mode @ (Mode::Ticket | Mode::Noise)), false) => {
+            let name = mode.name();
+            let problem = format_args!(
+                "the session mode {name:?} needs a companion that decides logins: \
+                 {{\"cluster\": \"companion\"}}"
+            );
+            faults.add("companion", &problem);
+        }
+        (Some(Mode::None), true) => {
+            let problem = "nobody logs in with the session mode \"none\", leave this key out";
+            faults.add("companion", &problem);
+        }
+        _ => {}
+    }
+}

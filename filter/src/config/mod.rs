@@ -1,0 +1,95 @@
+//! The plugin's configuration: one strict JSON document, parsed once into valid types.
+//!
+//! ```text
+//!   JSON -> read (paths, unknown keys) -> document::Document -> compile (meaning) -> Config
+//! ```
+//!
+//! Nothing is silently ignored, and every error says where it is, what is wrong and what would be
+//! right. `README.md` beside this file lists every key.
+
+#[macro_use]
+mod macros;
+
+mod claims;
+pub mod command;
+pub mod commands;
+mod document;
+mod faults;
+pub mod identity;
+pub mod limits;
+pub mod metadata;
+pub mod observe;
+mod read;
+#[cfg(feature = "schema")]
+pub mod schema;
+mod seen;
+pub mod session;
+pub mod statuses;
+mod table;
+mod terms;
+pub mod units;
+pub mod upstream;
+
+pub use self::command::{CommandShape, OwnedCommand};
+pub use self::document::Document;
+pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
+pub use self::limits::Limits;
+pub use self::observe::{LogConfig, MetricsConfig};
+pub use self::session::{LoginConfig, LoginMode, SessionConfig};
+pub use self::statuses::StatusTable;
+pub use self::upstream::{CompanionConfig, Connect, UpstreamConfig};
+
+use self::faults::Faults;
+use crate::error::ConfigError;
+use crate::protocol::layout::Layout;
+use crate::route::Routes;
+
+/// A valid configuration. Connections share the one that they began under.
+#[derive(Debug)]
+pub struct Config {
+    pub layout: Layout,
+    /// What numbers in the command field mean.
+    pub command_shape: CommandShape,
+    pub session: SessionConfig,
+    /// There is one if clients log in.
+    pub companion: Option<CompanionConfig>,
+    pub upstream: UpstreamConfig,
+    pub routes: Routes,
+    pub limits: Limits,
+    pub identity: IdentityConfig,
+    pub statuses: StatusTable,
+    pub log: LogConfig,
+    pub metrics: MetricsConfig,
+}
+
+/// More errors than this are not told: the first ones explain the rest.
+const ERRORS_MAX: usize = 50;
+
+impl Config {
+    /// The configuration in `json`, or the first thing that is wrong with it.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        Self::check(json).map_err(|errors| {
+            let refused = || ConfigError::new("", "the document is refused");
+            errors.into_iter().next().unwrap_or_else(refused)
+        })
+    }
+
+    /// The configuration in `json`, or everything that is wrong with it, as far as one error
+    /// does not hide another; at least one and at most 50.
+    pub fn check(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let mut faults = Faults::default();
+        let config = read::document::<Document>(json, &mut faults)
+            .and_then(|document| document.compile(&mut faults));
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => {
+                let mut errors = faults.into_errors();
+                errors.truncate(ERRORS_MAX);
+                Err(errors)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

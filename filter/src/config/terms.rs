@@ -1,0 +1,184 @@
+//! On what terms commands call their methods, from what was written in `defaults`, an entry, or
+//! `otherwise`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::commands::{CodecSpec, KindSpec, LoginRule, Options};
+use super::faults::Faults;
+use super::metadata;
+use super::table::Surroundings;
+use super::units::{Size, Span};
+use crate::call::Kind;
+use crate::route::Codec;
+use crate::session::Access;
+
+/// On what terms commands call their methods.
+#[derive(Clone)]
+pub struct Terms {
+    pub kind: Kind,
+    pub deadline: Duration,
+    pub access: Rc<Access>,
+    pub max_request: Size,
+    pub codec: Codec,
+    pub compress_reply: bool,
+    pub metadata: Rc<Vec<(String, String)>>,
+    pub command_metadata: Option<Box<str>>,
+}
+
+impl Terms {
+    pub fn base(around: Surroundings<'_>) -> Self {
+        let access = Access { login: around.logins, ..Access::default() };
+        Self {
+            kind: Kind::Unary,
+            deadline: Duration::from_secs(5),
+            access: Rc::new(access),
+            max_request: around.limits.max_frame,
+            codec: Codec::Protobuf,
+            compress_reply: around.compression,
+            metadata: Rc::default(),
+            command_metadata: None,
+        }
+    }
+}
+
+/// Reads terms, each over those that hold without it.
+pub struct TermsReader<'a> {
+    pub around: Surroundings<'a>,
+    pub faults: &'a mut Faults,
+}
+
+impl TermsReader<'_> {
+    /// `terms` with what was written over them.
+    pub fn refine(&mut self, terms: &Terms, options: Options<'_>, path: &str) -> Terms {
+        let mut terms = terms.clone();
+        if let Some(kind) = options.kind {
+            terms.kind = match kind {
+                KindSpec::Unary => Kind::Unary,
+                KindSpec::OneWay => Kind::OneWay,
+            };
+        }
+        if let Some(deadline) = options.deadline {
+            let (least, day) = (Span::from_millis(1), Span::from_millis(86_400_000));
+            if let Err(problem) = deadline.within(least, day) {
+                self.faults.add(&format!("{path}.deadline"), &problem);
+            }
+            terms.deadline = deadline.get();
+        }
+        if let Some(max_request) = options.max_request {
+            let max_frame = self.around.limits.max_frame;
+            if max_request > max_frame {
+                let problem = format_args!(
+                    "{max_request} is more than a frame can carry, expected at most \
+                     limits.max_frame, {max_frame}"
+                );
+                self.faults.add(&format!("{path}.max_request"), &problem);
+            }
+            terms.max_request = max_request;
+        }
+        if let Some(codec) = options.codec {
+            terms.codec = match codec {
+                CodecSpec::Protobuf => Codec::Protobuf,
+                CodecSpec::Bytes => Codec::Bytes,
+            };
+        }
+        if let Some(compress) = options.compress_reply {
+            if compress && !self.around.compression {
+                let problem = "the layout has no \"compression\", leave this key out";
+                self.faults.add(&format!("{path}.compress_reply"), &problem);
+            }
+            terms.compress_reply = compress;
+        }
+        if options.login.is_some() || options.roles.is_some() || options.claims.is_some() {
+            terms.access = Rc::new(self.access(&terms.access, options, path));
+        }
+        if let Some(metadata) = options.metadata {
+            let mut all = Vec::clone(&terms.metadata);
+            for (name, value) in &metadata.0 {
+                self.check_metadata(name, value, path);
+                all.retain(|(other, _)| other != name);
+                all.push((name.clone(), value.clone()));
+            }
+            terms.metadata = Rc::new(all);
+        }
+        terms
+    }
+
+    fn access(&mut self, inherited: &Access, options: Options<'_>, path: &str) -> Access {
+        let mut access = inherited.clone();
+        match options.login {
+            Some(LoginRule::NotRequired) => access = Access::default(),
+            Some(LoginRule::Required) => access.login = true,
+            None => {}
+        }
+        if access.login && !self.around.logins {
+            let problem = "nobody logs in with the session mode \"none\", leave this key out";
+            self.faults.add(&format!("{path}.login"), &problem);
+        }
+        for (key, present) in
+            [("roles", options.roles.is_some()), ("claims", options.claims.is_some())]
+        {
+            if present && !self.around.logins {
+                let problem =
+                    format!("nobody has {key} with the session mode \"none\", leave this key out");
+                self.faults.add(&format!("{path}.{key}"), &problem);
+            } else if present && !access.login {
+                let problem = format_args!(
+                    "nobody has {key} before the login, set \"login\": \"required\" or leave \
+                     this key out"
+                );
+                self.faults.add(&format!("{path}.{key}"), &problem);
+            }
+        }
+        if let Some(roles) = options.roles {
+            for (index, role) in roles.iter().enumerate() {
+                if role.is_empty() {
+                    self.faults.add(&format!("{path}.roles[{index}]"), &"a role has a name");
+                }
+            }
+            access.roles = roles.iter().map(|role| role.as_str().into()).collect();
+        }
+        if let Some(claims) = options.claims {
+            access.claims.clear();
+            for (name, values) in &claims.0 {
+                if values.is_empty() {
+                    let problem = "no value would do, expected at least one";
+                    self.faults.add(&format!("{path}.claims.{name}"), &problem);
+                }
+                let values = values.iter().map(|value| value.as_str().into()).collect();
+                access.claims.insert(name.as_str().into(), values);
+            }
+        }
+        access
+    }
+
+    fn check_metadata(&mut self, name: &str, value: &str, path: &str) {
+        let path = format!("{path}.metadata.{name}");
+        let checked = metadata::check_text_name(name).and_then(|()| metadata::check_value(value));
+        if let Err(problem) = checked {
+            self.faults.add(&path, &problem);
+        } else if self.around.field_names.contains(&name) {
+            let problem = format_args!("{name:?} is the name of a header field's metadata already");
+            self.faults.add(&path, &problem);
+        }
+    }
+
+    pub fn with_command_metadata(
+        &mut self,
+        mut terms: Terms,
+        name: Option<&str>,
+        path: &str,
+    ) -> Terms {
+        let Some(name) = name else { return terms };
+        let path = format!("{path}.command_metadata");
+        if let Err(problem) = metadata::check_text_name(name) {
+            self.faults.add(&path, &problem);
+        } else if terms.metadata.iter().any(|(other, _)| other == name)
+            || self.around.field_names.contains(&name)
+        {
+            self.faults.add(&path, &format_args!("{name:?} is the name of other metadata already"));
+        }
+        terms.command_metadata = Some(name.into());
+        terms
+    }
+}

@@ -1,0 +1,123 @@
+//! The command table: which method a command calls, and on what terms.
+//!
+//! A table is a value of its own. It can be replaced while connections live; calls in flight
+//! keep what they began with.
+
+pub(crate) mod index;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::index::{Numbers, Texts};
+use crate::call::Kind;
+use crate::protocol::layout::Command;
+use crate::session::Access;
+
+/// The most routes that a table can hold: they are numbered by 16 bits.
+pub const ROUTES_MAX: usize = 60_000;
+
+/// The most ranges of command numbers in a table: each is held against every other command when
+/// the table is made, and a look-up halves its way through them.
+pub const RANGES_MAX: usize = 1_000;
+
+/// Which method a command calls, and on what terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its place in the table.
+    pub index: u16,
+    /// For logs and metrics: the command and the method's last name, `1001_Enter`. Unique.
+    pub name: Box<str>,
+    /// `/package.Service/Method`
+    pub method: Box<str>,
+    /// The start of the request's header block (HPACK): all that does not differ from call to
+    /// call, `grpc-timeout` included.
+    pub head: Box<[u8]>,
+    pub kind: Kind,
+    /// From the frame to its reply.
+    pub deadline: Duration,
+    pub access: Rc<Access>,
+    /// The largest request message, in bytes, after decompression.
+    pub max_request: usize,
+    pub codec: Codec,
+    /// Compress replies where the layout can and it is worth it.
+    pub compress_reply: bool,
+    /// Add the command under this metadata name.
+    pub command_metadata: Option<Box<str>>,
+}
+
+/// How a frame's body becomes the request message, and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// The body is the message.
+    Protobuf,
+    /// The body is field 1 of the message, of the type `bytes`.
+    Bytes,
+}
+
+/// A range of command numbers, or a single text command, and the route that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From the first to the last, inclusive.
+    Numbers(u64, u64),
+    Text(Box<[u8]>),
+}
+
+/// The whole table.
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: Box<[Route]>,
+    numbers: Numbers,
+    texts: Texts,
+    otherwise: Option<u16>,
+}
+
+impl Routes {
+    /// A table of `routes` (at most [`ROUTES_MAX`], in the order of their `index`) for commands
+    /// that do not overlap.
+    pub fn new(routes: Vec<Route>, commands: Vec<(Span, u16)>, otherwise: Option<u16>) -> Self {
+        let mut numbers = Vec::new();
+        let mut texts = Vec::new();
+        for (span, route) in commands {
+            match span {
+                Span::Numbers(first, last) => numbers.push((first, last, route)),
+                Span::Text(text) => texts.push((text, route)),
+            }
+        }
+        Self {
+            routes: routes.into(),
+            numbers: Numbers::new(numbers),
+            texts: Texts::new(texts),
+            otherwise,
+        }
+    }
+
+    /// The route of a command, in a time that does not depend on the number of commands.
+    pub fn lookup(&self, command: Command<'_>) -> Option<&Route> {
+        let index = match command {
+            Command::Number(number) => self.numbers.find(number),
+            Command::Text(text) => self.texts.find(text),
+        };
+        self.route(index.or(self.otherwise)?)
+    }
+
+    /// The route at this place.
+    pub fn route(&self, index: u16) -> Option<&Route> {
+        self.routes.get(usize::from(index))
+    }
+
+    /// All routes in the order of their places.
+    pub fn iter(&self) -> std::slice::Iter<'_, Route> {
+        self.routes.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;
