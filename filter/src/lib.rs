@@ -10,8 +10,18 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod bridge;
 pub mod call;
+pub mod companion;
+pub mod config;
 pub mod error;
+#[cfg(target_os = "wasi")]
+mod host;
+pub mod metrics;
 pub mod protocol;
+pub mod route;
 pub mod session;
 pub mod time;
+pub mod trace;
+pub mod transcode;
+pub mod worker;

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct Moment(u64);
 
 impl Moment {
+    /// The end of time.
+    pub const MAX: Self = Self(u64::MAX);
+
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }

@@ -1,0 +1,103 @@
+//! The calls in flight on one connection.
+
+use crate::protocol::grpc::client::StreamId;
+use crate::protocol::layout::ReplySeed;
+use crate::time::Moment;
+
+/// A call that the service has not ended yet.
+#[derive(Debug)]
+pub struct Call {
+    /// What ties the reply to its request.
+    pub sequence: u64,
+    /// The index of its route.
+    pub route: u16,
+    pub stream: StreamId,
+    pub started: Moment,
+    pub deadline: Moment,
+    /// What the reply's header is made from; `None` if nobody waits for one.
+    pub seed: Option<ReplySeed>,
+    /// The message that came, until the status says that it counts.
+    pub message: Option<Vec<u8>>,
+}
+
+/// Calls by token. A token is an index, so that the HTTP/2 leg's events find their call
+/// without a search; sequences are searched in a dense list, which beats hashing at the
+/// sizes that `limits.max_in_flight` allows.
+#[derive(Debug, Default)]
+pub struct Calls {
+    slots: Vec<Option<Call>>,
+    free: Vec<u32>,
+    sequences: Vec<(u64, u32)>,
+}
+
+impl Calls {
+    pub fn len(&self) -> usize {
+        self.sequences.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    pub fn has_sequence(&self, sequence: u64) -> bool {
+        self.sequences.iter().any(|&(s, _)| s == sequence)
+    }
+
+    /// The token that the next `insert` will use.
+    pub fn next_token(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.slots.len() as u32)
+    }
+
+    pub fn insert(&mut self, call: Call) -> u32 {
+        let token = self.next_token();
+        self.sequences.push((call.sequence, token));
+        if self.free.pop().is_some() {
+            if let Some(slot) = self.slots.get_mut(token as usize) {
+                *slot = Some(call);
+            }
+        } else {
+            self.slots.push(Some(call));
+        }
+        token
+    }
+
+    pub fn get_mut(&mut self, token: u32) -> Option<&mut Call> {
+        self.slots.get_mut(token as usize)?.as_mut()
+    }
+
+    pub fn remove(&mut self, token: u32) -> Option<Call> {
+        let call = self.slots.get_mut(token as usize)?.take()?;
+        if let Some(at) = self.sequences.iter().position(|&(_, t)| t == token) {
+            self.sequences.swap_remove(at);
+        }
+        if self.sequences.is_empty() {
+            // An idle connection holds no memory for calls that it once had.
+            self.slots = Vec::new();
+            self.free = Vec::new();
+            self.sequences = Vec::new();
+        } else {
+            self.free.push(token);
+        }
+        Some(call)
+    }
+
+    /// The tokens of calls whose deadline has come.
+    pub fn overdue(&self, now: Moment) -> Vec<u32> {
+        self.tokens(|call| call.deadline <= now)
+    }
+
+    pub fn all(&self) -> Vec<u32> {
+        self.tokens(|_| true)
+    }
+
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.slots.iter().flatten().map(|call| call.deadline).min()
+    }
+
+    fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {
+        let of_slot = |(token, slot): (u32, &Option<Call>)| {
+            slot.as_ref().filter(|call| wanted(call)).map(|_| token)
+        };
+        (0u32..).zip(&self.slots).filter_map(of_slot).collect()
+    }
+}

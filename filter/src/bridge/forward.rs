@@ -1,0 +1,201 @@
+//! From a request frame to a call of the service.
+
+use crate::call::{Code, Kind, Status};
+use crate::config::Traceparent;
+use crate::metrics::{Labelled, Metric};
+use crate::protocol::grpc::client::{ClientLeg, StartError, StreamId};
+use crate::protocol::grpc::hpack::encoder::encode_literal;
+use crate::protocol::layout::{Frame, FrameError};
+use crate::route::{Codec, Route};
+use crate::session::Pass;
+use crate::time::Moment;
+use crate::trace;
+use crate::transcode::wrapped;
+use crate::worker::{Scratch, Worker};
+
+use super::calls::Call;
+use super::{Bridge, HalfClose, Terms, Upstream};
+
+/// A request that will not be forwarded: what the client is told, and the word for metrics.
+type Refused = (Status, &'static str);
+
+impl Bridge {
+    /// A request in plain text.
+    pub(super) fn request(
+        &mut self,
+        now: Moment,
+        terms: &Terms,
+        frame: &Frame<'_>,
+        worker: &mut Worker,
+    ) {
+        if let Err((status, kind)) = self.try_request(now, terms, frame, worker) {
+            let seed = terms.config.layout.seed(frame);
+            if frame.flags.one_way() {
+                self.refuse_quietly(now, kind, worker);
+            } else {
+                self.refuse(now, &seed, &status, kind, worker);
+            }
+        }
+    }
+
+    fn try_request(
+        &mut self,
+        now: Moment,
+        terms: &Terms,
+        frame: &Frame<'_>,
+        worker: &mut Worker,
+    ) -> Result<(), Refused> {
+        let config = &terms.config;
+        if frame.flags.reply() || frame.flags.push() {
+            return refused(
+                Code::InvalidArgument,
+                "a client sends requests, not replies or pushes",
+                "not_a_request",
+            );
+        }
+        if terms.is_login(frame.command) {
+            return refused(Code::FailedPrecondition, "already logged in", "repeated_login");
+        }
+        if let Some(rate) = terms.frame_rate
+            && !self.frames.take(rate, now)
+        {
+            worker.metrics.count(Labelled::LimitsHit, "frames_per_second");
+            return refused(Code::ResourceExhausted, "too many frames a second", "too_fast");
+        }
+        let Some(route) = config.routes.lookup(frame.command) else {
+            let text = format!("unknown command {}", frame.command);
+            return Err((Status::new(Code::Unimplemented, text), "unknown_command"));
+        };
+        if self.leg.is_draining() || self.upstream == Upstream::Gone {
+            return refused(
+                Code::Unavailable,
+                "the service is going away, connect again",
+                "upstream_going_away",
+            );
+        }
+        if self.half_closed != HalfClose::No {
+            // It could not go upstream without the end behind it, which servers take for a
+            // reason to give it up.
+            return refused(
+                Code::Unavailable,
+                "the connection was closed together with the request",
+                "half_closed",
+            );
+        }
+        if self.calls.len() >= usize::from(config.limits.max_in_flight) {
+            worker.metrics.count(Labelled::LimitsHit, "max_in_flight");
+            return refused(
+                Code::ResourceExhausted,
+                "too many calls in flight",
+                "too_many_in_flight",
+            );
+        }
+        let answered = route.kind == Kind::Unary && !frame.flags.one_way();
+        if answered && self.calls.has_sequence(frame.sequence) {
+            return refused(
+                Code::AlreadyExists,
+                "a call with this sequence is in flight",
+                "duplicate_sequence",
+            );
+        }
+        let pass =
+            self.session.pass(&route.access).map_err(|denied| (denied.status(), "denied"))?;
+
+        let mut plain = std::mem::take(&mut worker.scratch.plain);
+        let body =
+            match config.layout.open_body(frame.flags, frame.body, route.max_request, &mut plain) {
+                Ok(body) => body,
+                Err(error) => {
+                    worker.scratch.plain = plain;
+                    let code = match error {
+                        FrameError::BodyTooLarge { .. } => Code::ResourceExhausted,
+                        _ => Code::InvalidArgument,
+                    };
+                    return Err((Status::new(code, error.to_string()), error.reason()));
+                }
+            };
+        let token = self.calls.next_token();
+        let started = forward(pass, &mut self.leg, token, terms, route, frame, body, worker);
+        worker.scratch.plain = plain;
+        let stream = started.map_err(|error| {
+            let code = match error {
+                StartError::Full => Code::ResourceExhausted,
+                StartError::GoingAway => Code::Unavailable,
+                StartError::TooLarge => Code::ResourceExhausted,
+            };
+            (Status::new(code, error.to_string()), "not_started")
+        })?;
+
+        let deadline = now.after(route.deadline);
+        self.call_deadline = Some(self.call_deadline.map_or(deadline, |next| next.min(deadline)));
+        self.tally.calls = self.tally.calls.saturating_add(1);
+        worker.metrics.add(Metric::CallsInFlight, 1);
+        self.calls.insert(Call {
+            sequence: frame.sequence,
+            route: route.index,
+            stream,
+            started: now,
+            deadline,
+            seed: answered.then(|| config.layout.seed(frame)),
+            message: None,
+        });
+        self.open_upstream(config.upstream.cluster.as_deref());
+        Ok(())
+    }
+}
+
+/// The one place where a client's bytes go to a service; it takes a [`Pass`] to get here.
+#[allow(clippy::too_many_arguments)]
+fn forward(
+    pass: Pass<'_>,
+    leg: &mut ClientLeg,
+    token: u32,
+    terms: &Terms,
+    route: &Route,
+    frame: &Frame<'_>,
+    body: &[u8],
+    worker: &mut Worker,
+) -> Result<StreamId, StartError> {
+    let config = &terms.config;
+    let Scratch { headers, .. } = &mut worker.scratch;
+    headers.clear();
+    let mut value = Vec::new();
+    if let Some(name) = &route.command_metadata
+        && config.command_shape.write_ascii(frame.command, &mut value)
+    {
+        encode_literal(name.as_bytes(), &value, headers);
+    }
+    let mut traced = false;
+    for (name, field) in config.layout.metadata(frame) {
+        value.clear();
+        if !field.write_ascii(&mut value) {
+            continue;
+        }
+        if let Traceparent::Field(wanted) = &config.identity.traceparent
+            && **wanted == *name
+        {
+            traced = trace::is_traceparent(&value);
+            if traced {
+                encode_literal(b"traceparent", &value, headers);
+            }
+            continue;
+        }
+        encode_literal(name.as_bytes(), &value, headers);
+    }
+    if !traced && config.identity.traceparent != Traceparent::Off {
+        encode_literal(b"traceparent", &trace::new_traceparent(&mut worker.random), headers);
+    }
+    let block = [&route.head, pass.identity().metadata(), headers];
+    match route.codec {
+        Codec::Protobuf => leg.start(token, &block, &[body]),
+        Codec::Bytes => {
+            let mut prefix = Vec::with_capacity(11);
+            wrapped::prefix(body.len(), &mut prefix);
+            leg.start(token, &block, &[&prefix, body])
+        }
+    }
+}
+
+fn refused<T>(code: Code, text: &'static str, kind: &'static str) -> Result<T, Refused> {
+    Err((Status::new(code, text), kind))
+}

@@ -1,0 +1,409 @@
+//! One connection: private frames on the client's side, gRPC on the service's side.
+//!
+//! ```text
+//!              intake                          forward
+//!   client -> frames -> session -> route -> pass -> HTTP/2 leg -> service
+//!   client <- frames <- sealer  <----------- reply <- HTTP/2 leg <- service
+//!              ^ answer                        events
+//! ```
+//!
+//! Sans-I/O: `handle_*` take what happened, `*_output`, `poll_*` and `take_*` say what is to be
+//! done. Nothing here reads a clock or touches Envoy.
+
+mod answer;
+mod bell;
+mod calls;
+mod closing;
+mod forward;
+mod intake;
+mod tally;
+mod terms;
+
+use std::rc::Rc;
+
+use crate::call::{Code, Status};
+use crate::companion::{Answer, Outcome};
+use crate::config::Connect;
+use crate::metrics::{Labelled, Metric};
+use crate::protocol::grpc::client::ClientLeg;
+use crate::protocol::layout::ReplySeed;
+use crate::session::Session;
+use crate::session::rate::Bucket;
+use crate::time::Moment;
+use crate::worker::{Scratch, Worker};
+
+use bell::Bell;
+use calls::Calls;
+use closing::Closing;
+use intake::Parked;
+use tally::Tally;
+pub use terms::Terms;
+
+/// How a connection's end showed itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client's side closed, by the client or by Envoy.
+    Downstream {
+        by_client: bool,
+    },
+    Upstream,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upstream {
+    /// tcp_proxy waits for the filter before it picks a cluster.
+    Unopened,
+    Open,
+    /// It closed; nothing can be sent there any more.
+    Gone,
+}
+
+pub struct Bridge {
+    /// Names the connection toward the link.
+    id: u32,
+    terms: Rc<Terms>,
+    /// The client's address and port.
+    peer: String,
+    session: Session,
+    leg: ClientLeg,
+    calls: Calls,
+    bell: Bell,
+    /// Bytes of the client that had to be taken from Envoy's buffer before their turn.
+    rest: Vec<u8>,
+    /// What waits for the next bytes from upstream, to leave with them.
+    to_client: Vec<u8>,
+    /// The first sealed frame, until the companion has activated the session.
+    parked: Option<Parked>,
+    /// What the login's reply is made from.
+    login: Option<ReplySeed>,
+    upstream: Upstream,
+    /// The cluster to choose when the upstream opens.
+    cluster: Option<Box<str>>,
+    /// The service has no room for a further call: the client's bytes wait.
+    waiting: bool,
+    /// The client half-closed; passed on when its calls are through.
+    half_closed: HalfClose,
+    closing: Option<Closing>,
+    /// The client has sent something, so that the doorbell can be reached.
+    heard: bool,
+    heard_at: Moment,
+    partial_since: Option<Moment>,
+    call_deadline: Option<Moment>,
+    frames: Bucket,
+    refusals: Bucket,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HalfClose {
+    No,
+    /// The client sent its last byte; calls are in flight, and get their answers first.
+    Waiting,
+    /// The next write upstream carries the end.
+    Passing,
+    Passed,
+}
+
+impl Bridge {
+    pub fn new(id: u32, terms: Rc<Terms>, now: Moment, peer: String, worker: &mut Worker) -> Self {
+        worker.metrics.add(Metric::Connections, 1);
+        worker.metrics.add(Metric::ConnectionsOpened, 1);
+        let session = Session::new(now, &terms.session, &peer);
+        let upstream = match terms.config.upstream.connect {
+            Connect::AtConnect => Upstream::Open,
+            Connect::AfterLogin => Upstream::Unopened,
+        };
+        Self {
+            id,
+            leg: ClientLeg::new(&terms.leg),
+            peer,
+            session,
+            calls: Calls::default(),
+            bell: Bell::default(),
+            rest: Vec::new(),
+            to_client: Vec::new(),
+            parked: None,
+            login: None,
+            upstream,
+            cluster: None,
+            waiting: false,
+            half_closed: HalfClose::No,
+            closing: None,
+            heard: false,
+            heard_at: now,
+            partial_since: None,
+            call_deadline: None,
+            frames: Bucket::default(),
+            refusals: Bucket::default(),
+            tally: Tally::new(now),
+            terms,
+        }
+    }
+}
+
+/// # Getters
+impl Bridge {
+    /// Whether tcp_proxy is to connect before the client has said anything.
+    pub fn opens_at_once(&self) -> bool {
+        self.terms.config.upstream.connect == Connect::AtConnect
+    }
+
+    /// What is to go upstream now. Empty while the upstream is not open, and while calls of a
+    /// client that half-closed are in flight: whatever goes upstream then takes the end with it.
+    pub fn upstream_output(&mut self) -> &[u8] {
+        let speaks = self.upstream == Upstream::Open && self.half_closed != HalfClose::Waiting;
+        if speaks { self.leg.output() } else { &[] }
+    }
+
+    /// tcp_proxy has to be resumed even if there are no bytes for it.
+    pub fn wants_resume(&self) -> bool {
+        self.half_closed == HalfClose::Passing
+    }
+
+    /// `handle_downstream` would get further now with bytes that it left.
+    pub fn wants_input(&self) -> bool {
+        let stopped = self.session.is_waiting() || self.parked.is_some();
+        !stopped && self.waiting && self.leg.has_room()
+    }
+
+    /// What is to go to the client with the bytes from upstream that are being handled.
+    pub fn client_output(&self) -> &[u8] {
+        &self.to_client
+    }
+
+    /// When `handle_timeout` wants to be called.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let partial = self.terms.config.limits.partial_frame_timeout.get();
+        let idle = self.terms.idle_timeout.filter(|_| self.calls.is_empty());
+        [
+            self.call_deadline,
+            self.bell.deadline(),
+            self.session.deadline(),
+            self.partial_since.map(|since| since.after(partial)),
+            self.closing.as_ref().and_then(Closing::deadline),
+            idle.map(|idle| self.heard_at.after(idle)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// True once it is time to close the connection.
+    pub fn poll_close(&self, now: Moment) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.is_due(now))
+    }
+}
+
+/// # Handle
+impl Bridge {
+    /// The client's bytes: all that Envoy's buffer holds. Returns how many were taken; all of
+    /// them if there is something to go upstream, because that goes through the same buffer.
+    pub fn handle_downstream(
+        &mut self,
+        now: Moment,
+        data: &[u8],
+        end: bool,
+        worker: &mut Worker,
+    ) -> usize {
+        self.lend(worker);
+        if !data.is_empty() {
+            self.heard = true;
+            self.heard_at = now;
+        }
+        if end && self.half_closed == HalfClose::No {
+            self.half_closed = HalfClose::Waiting;
+        }
+        let mut taken = self.take_in(now, data, worker);
+        self.ring(now, worker);
+        self.wrap_up(worker);
+        if !self.upstream_output().is_empty() || self.wants_resume() {
+            let left = data.get(taken..).unwrap_or_default();
+            taken = data.len();
+            self.keep(now, left, worker);
+        }
+        taken
+    }
+
+    /// Bytes from the service.
+    pub fn handle_upstream(&mut self, now: Moment, data: &[u8], end: bool, worker: &mut Worker) {
+        self.lend(worker);
+        self.read_events(now, data, worker);
+        if end {
+            self.leg.upstream_closed();
+            self.read_events(now, &[], worker);
+            self.upstream = Upstream::Gone;
+            if self.half_closed == HalfClose::Passed {
+                // The service closes because the client did: nobody needs to hear why.
+                self.tally.end("client_closed");
+            } else {
+                let text = "the service closed the connection";
+                let status = Status::new(Code::Unavailable, text);
+                self.leave(now, "upstream_closed", status, worker);
+            }
+        } else if self.leg.is_draining() && self.calls.is_empty() {
+            self.leave(
+                now,
+                "upstream_going_away",
+                Status::new(Code::Unavailable, "the service is going away, connect again"),
+                worker,
+            );
+        }
+        // No bell: what waits for the client leaves with this very callback.
+        self.wrap_up(worker);
+    }
+
+    /// The companion's word about this connection.
+    pub fn handle_companion(&mut self, now: Moment, answer: Answer, worker: &mut Worker) {
+        self.lend(worker);
+        match answer.outcome {
+            Outcome::LoginAccepted(accepted) => self.login_accepted(now, accepted, worker),
+            Outcome::LoginRefused { refusal, text } => {
+                self.login_refused(now, refusal, &text, worker);
+            }
+            Outcome::Activated => self.activated(now, worker),
+            Outcome::ActivationRefused { text } => {
+                worker.metrics.count(Labelled::Logins, "not_activated");
+                let status = Status::new(Code::Unauthenticated, text);
+                self.leave(now, "not_activated", status, worker);
+            }
+            Outcome::Kick { reason, code } => self.kicked(now, reason, code, worker),
+        }
+        self.ring(now, worker);
+        self.wrap_up(worker);
+    }
+
+    /// A moment that `poll_timeout` named has come, or another has.
+    pub fn handle_timeout(&mut self, now: Moment, worker: &mut Worker) {
+        self.lend(worker);
+        if self.call_deadline.is_some_and(|deadline| deadline <= now) {
+            self.fail_overdue(now, worker);
+        }
+        if self.bell.is_overdue(now) {
+            worker.metrics.count(Labelled::UpstreamErrors, "bell_unanswered");
+            self.close_silently("bell_unanswered");
+        }
+        if let Some(expired) = self.session.expire(now) {
+            worker.metrics.count(Labelled::Logins, "timeout");
+            self.leave(now, "login_timeout", expired.status(), worker);
+        }
+        let partial = self.terms.config.limits.partial_frame_timeout.get();
+        if self.partial_since.is_some_and(|since| since.after(partial) <= now) {
+            worker.metrics.count(Labelled::PeerErrors, "partial_frame_timeout");
+            self.partial_since = None;
+            self.leave(
+                now,
+                "partial_frame_timeout",
+                Status::new(Code::DeadlineExceeded, "the rest of a frame did not come in time"),
+                worker,
+            );
+        }
+        let idle = self.terms.idle_timeout.filter(|_| self.calls.is_empty());
+        if idle.is_some_and(|idle| self.heard_at.after(idle) <= now) {
+            self.leave(
+                now,
+                "idle_timeout",
+                Status::new(Code::DeadlineExceeded, "nothing came for too long"),
+                worker,
+            );
+        }
+        self.ring(now, worker);
+        self.wrap_up(worker);
+    }
+
+    /// One side of the connection closed.
+    pub fn handle_ending(&mut self, _now: Moment, ending: Ending) {
+        match ending {
+            Ending::Downstream { by_client } => {
+                self.tally.end(if by_client { "client_closed" } else { "closed" });
+            }
+            Ending::Upstream => self.upstream = Upstream::Gone,
+        }
+    }
+
+    /// The connection is gone. Returns the line for the log.
+    pub fn handle_closed(&mut self, now: Moment, worker: &mut Worker) -> Option<String> {
+        worker.metrics.add(Metric::Connections, -1);
+        worker.metrics.count(Labelled::ConnectionsClosed, self.tally.reason());
+        let in_flight = self.calls.all();
+        for token in in_flight {
+            self.drop_call(now, token, worker);
+        }
+        self.session_over(worker);
+        worker.link.forget(self.id);
+        self.terms.config.log.connections.then(|| self.tally.line(now, &self.peer))
+    }
+
+    /// What `upstream_output` gave is on its way.
+    pub fn upstream_output_sent(&mut self, worker: &mut Worker) {
+        if self.half_closed == HalfClose::Passing {
+            self.half_closed = HalfClose::Passed;
+        }
+        if self.upstream == Upstream::Open {
+            let output = std::mem::take(self.leg.output());
+            Scratch::keep(&mut worker.scratch.upstream, output);
+        }
+    }
+
+    /// What `client_output` gave is on its way.
+    pub fn client_output_sent(&mut self, now: Moment, worker: &mut Worker) {
+        let output = std::mem::take(&mut self.to_client);
+        worker.metrics.add(Metric::BytesOut, output.len() as i64);
+        self.tally.bytes_out = self.tally.bytes_out.saturating_add(output.len() as u64);
+        Scratch::keep(&mut worker.scratch.client, output);
+        if let Some(closing) = &mut self.closing {
+            closing.said(now);
+        }
+    }
+
+    /// The cluster that tcp_proxy is to take, once.
+    pub fn take_cluster(&mut self) -> Option<Box<str>> {
+        self.cluster.take()
+    }
+}
+
+impl Bridge {
+    /// Gives the connection the worker's buffers to write in.
+    fn lend(&mut self, worker: &mut Worker) {
+        let output = self.leg.output();
+        if output.capacity() == 0 {
+            *output = std::mem::take(&mut worker.scratch.upstream);
+        }
+        if self.to_client.capacity() == 0 {
+            self.to_client = std::mem::take(&mut worker.scratch.client);
+        }
+    }
+
+    /// Rings when something waits for the client that cannot leave by itself.
+    fn ring(&mut self, now: Moment, worker: &mut Worker) {
+        if !self.to_client.is_empty() && self.upstream == Upstream::Open {
+            let rang =
+                self.bell.ring(&mut self.leg, now, self.terms.config.limits.bell_timeout.get());
+            worker.metrics.add(Metric::Bells, i64::from(rang));
+        }
+    }
+
+    /// After every input: passes a half-close on, and gives back buffers that were not needed.
+    fn wrap_up(&mut self, worker: &mut Worker) {
+        if self.half_closed == HalfClose::Waiting && self.calls.is_empty() {
+            // What still waits for the client leaves when the service closes in turn.
+            self.half_closed = HalfClose::Passing;
+        }
+        if self.to_client.is_empty() && self.to_client.capacity() > 0 {
+            Scratch::keep(&mut worker.scratch.client, std::mem::take(&mut self.to_client));
+        }
+        let output = self.leg.output();
+        if output.is_empty() && output.capacity() > 0 {
+            Scratch::keep(&mut worker.scratch.upstream, std::mem::take(output));
+        }
+    }
+
+    fn open_upstream(&mut self, cluster: Option<&str>) {
+        if self.upstream == Upstream::Unopened {
+            self.upstream = Upstream::Open;
+            self.cluster = cluster.map(Into::into);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

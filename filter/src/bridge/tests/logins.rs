@@ -1,0 +1,123 @@
+//! Connections that log in by ticket.
+
+use super::*;
+use crate::session::Refusal;
+
+#[test]
+fn nothing_goes_upstream_before_the_login_is_accepted() {
+    let mut wire = Wire::ticket();
+    assert!(!wire.bridge.opens_at_once());
+    wire.client(&[request(LOGIN, 1, b"ticket"), request(ECHO, 2, b"x")].concat());
+    assert_eq!(wire.worker.link.pending(), 1);
+    assert_eq!(wire.held, request(ECHO, 2, b"x"));
+    assert_eq!((wire.to_service.len(), wire.clusters.len()), (0, 0));
+
+    wire.companion(Outcome::LoginAccepted(accepted()));
+    assert_eq!(wire.clusters, ["game"]);
+    assert_eq!(wire.held, b"");
+    assert!(wire.to_service.starts_with(CLIENT_PREFACE));
+    let kinds: Vec<_> = wire.kinds().into_iter().filter(|(_, stream)| *stream == 1).collect();
+    assert_eq!(kinds, [(Kind::Headers, 1), (Kind::Data, 1)]);
+    assert_eq!(wire.replies(), []);
+
+    wire.service(&opening());
+    assert_eq!(wire.heard(), [(LOGIN, 1, 0, "reply", b"welcome".to_vec())]);
+    wire.service(&reply(1, b"y"));
+    assert_eq!(wire.replies(), [(2, 0, "reply")]);
+    wire.client(&request(ECHO, 3, b"z"));
+    assert_eq!(wire.clusters, ["game"], "chosen once");
+}
+
+#[test]
+fn a_frame_before_the_login_is_refused_and_the_connection_ends() {
+    let mut wire = Wire::ticket();
+    wire.client(&[request(ECHO, 2, b"x"), request(LOGIN, 3, b"ticket")].concat());
+    assert_eq!(wire.clusters, ["refusals"]);
+    assert!(wire.kinds().iter().all(|(kind, _)| *kind != Kind::Headers));
+    assert_eq!(wire.worker.link.pending(), 0, "a login could not lead to the service any more");
+    wire.service(&opening());
+    assert_eq!(wire.replies(), [(2, 16, "error")]);
+    assert!(!wire.is_closed(), "a close now would overtake the word");
+    wire.sleep();
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn strangers_reach_no_service_where_no_cluster_is_for_refusals() {
+    let refused = Outcome::LoginRefused { refusal: Refusal::Expired, text: String::new() };
+    for (command, outcome) in [(ECHO, None), (LOGIN, Some(refused))] {
+        let mut wire = Wire::ticket_with(json!({"authority": "game", "connect": "after_login"}));
+        wire.client(&request(command, 1, b"x"));
+        if let Some(outcome) = outcome {
+            wire.companion(outcome);
+        }
+        assert_eq!((wire.to_service.len(), wire.clusters.len()), (0, 0));
+        assert!(wire.is_closed());
+    }
+}
+
+#[test]
+fn a_refused_login_closes_only_after_its_word_left() {
+    let mut wire = Wire::ticket();
+    wire.client(&request(LOGIN, 1, b"ticket"));
+    let outcome = Outcome::LoginRefused { refusal: Refusal::Unauthenticated, text: "no".into() };
+    wire.companion(outcome);
+    assert_eq!(wire.clusters, ["refusals"]);
+    assert!(!wire.is_closed());
+    wire.service(&opening());
+    assert_eq!(wire.heard(), [(LOGIN, 1, 16, "error", b"no".to_vec())]);
+    assert!(!wire.is_closed(), "a close now would overtake the word");
+    assert!(wire.sleep() <= Duration::from_millis(10));
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_refused_login_closes_when_nobody_lets_it_speak() {
+    let mut wire = Wire::ticket();
+    wire.client(&request(LOGIN, 1, b"ticket"));
+    let refusal = Refusal::Expired;
+    wire.companion(Outcome::LoginRefused { refusal, text: String::new() });
+    assert_eq!(wire.sleep(), Duration::from_secs(5));
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_client_that_never_logs_in_is_closed() {
+    let mut wire = Wire::ticket();
+    wire.sleep();
+    assert!(wire.is_closed());
+    assert_eq!((wire.to_service.len(), wire.clusters.len()), (0, 0));
+}
+
+#[test]
+fn a_second_login_is_refused_and_the_session_goes_on() {
+    let mut wire = Wire::ticket();
+    wire.log_in();
+    wire.client(&request(LOGIN, 2, b"ticket"));
+    assert_eq!(wire.worker.link.pending(), 1, "the first alone was asked for");
+    wire.service(&acknowledged());
+    assert_eq!(wire.replies(), [(2, 9, "error")]);
+    wire.client(&request(ECHO, 3, b"x"));
+    wire.service(&reply(1, b"y"));
+    assert_eq!(wire.replies(), [(3, 0, "reply")]);
+}
+
+#[test]
+fn a_kick_answers_the_calls_and_says_goodbye_with_the_reason() {
+    let mut wire = Wire::ticket();
+    wire.log_in();
+    wire.client(&request(ECHO, 2, b"x"));
+    wire.sent();
+    wire.companion(Outcome::Kick { reason: "logged in elsewhere".into(), code: 7 });
+    assert_eq!(wire.kinds(), [(Kind::ResetStream, 1), (Kind::Settings, 0)]);
+    assert!(!wire.is_closed());
+    wire.service(&acknowledged());
+    let reason = b"logged in elsewhere".to_vec();
+    assert_eq!(
+        wire.heard(),
+        [(ECHO, 2, 10, "error", reason.clone()), (GOODBYE, 0, 10, "push", reason)]
+    );
+    assert!(!wire.is_closed());
+    wire.sleep();
+    assert!(wire.is_closed());
+}
