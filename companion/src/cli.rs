@@ -1,0 +1,68 @@
+//! `meshgate`: the companion itself, and the operator's tool.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything else to
+//! standard error, so that pipes get what they want.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod call;
+mod check;
+mod connect;
+mod duration;
+mod files;
+mod keygen;
+mod logs;
+mod serve;
+mod session;
+mod ticket;
+
+/// MeshGate's companion service and operator's tool.
+#[derive(Parser)]
+#[command(name = "meshgate", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the companion: logins, sessions, kicks
+    Serve(Box<serve::Serve>),
+    /// Check a filter configuration, as the filter would read it
+    Check(check::Check),
+    /// Call a private command: one frame out, its reply back
+    Call(Box<call::Call>),
+    /// Make a key file
+    Keygen(keygen::Keygen),
+    /// Work with tickets
+    #[command(subcommand)]
+    Ticket(ticket::Ticket),
+    /// See who is there, and throw them out
+    #[command(subcommand)]
+    Session(session::Session),
+}
+
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+        Command::Call(call) => call.run(),
+        Command::Keygen(keygen) => keygen.run(),
+        Command::Ticket(ticket) => ticket.run(),
+        Command::Session(session) => session.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime for commands that make a call or two.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

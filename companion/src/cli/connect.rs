@@ -1,0 +1,71 @@
+//! How the tool reaches a companion.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::files;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub struct Connect {
+    /// The companion's address
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7600",
+        env = "MESHGATE_SERVER"
+    )]
+    server: String,
+    /// The certificate authority that signed the companion's certificate; switches TLS on
+    #[arg(long, value_name = "PEM", env = "MESHGATE_CA")]
+    ca: Option<PathBuf>,
+    /// This client's certificate
+    #[arg(long, value_name = "PEM", requires_all = ["ca", "key"], env = "MESHGATE_CERT")]
+    cert: Option<PathBuf>,
+    /// The key of this client's certificate
+    #[arg(long, value_name = "PEM", requires = "cert", env = "MESHGATE_KEY")]
+    key: Option<PathBuf>,
+    /// The name in the companion's certificate, where it is not the address
+    #[arg(long, value_name = "NAME", requires = "ca")]
+    server_name: Option<String>,
+}
+
+impl Connect {
+    pub async fn channel(&self) -> anyhow::Result<Channel> {
+        let scheme = if self.ca.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.server))
+            .with_context(|| format!("`{}` is no HOST:PORT", self.server))?
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN);
+        if let Some(ca) = &self.ca {
+            let mut tls =
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(files::read(ca)?));
+            if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+                tls = tls.identity(Identity::from_pem(files::read(cert)?, files::read(key)?));
+            }
+            if let Some(name) = &self.server_name {
+                tls = tls.domain_name(name);
+            }
+            endpoint = endpoint.tls_config(tls).context("the TLS files cannot be used")?;
+        }
+        endpoint.connect().await.with_context(|| {
+            let hint = if self.ca.is_some() {
+                "is it running, and does it accept this certificate?"
+            } else {
+                "is it running there, and without TLS (else give --ca, --cert and --key)?"
+            };
+            format!("cannot reach the companion at {}; {hint}", self.server)
+        })
+    }
+}
+
+/// A failed call as a person reads it.
+pub fn said(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("the companion says: {} ({:?})", status.message(), status.code())
+}

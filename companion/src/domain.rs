@@ -1,0 +1,14 @@
+//! The rules: who may log in, what a session is, and when it ends.
+
+pub mod credential;
+pub mod handshake;
+pub mod jwt;
+pub mod key;
+pub mod login;
+pub mod presence;
+pub mod refusal;
+pub mod secret;
+pub mod session;
+pub mod sessions;
+pub mod ticket;
+pub mod time;

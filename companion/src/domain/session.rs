@@ -1,0 +1,140 @@
+//! A session: an authenticated relation with one client.
+//!
+//! ```text
+//!                 login (noise)             first sealed frame genuine
+//!      client ──────────────────▶ pending ─────────────────────────────▶ live ───▶ ended
+//!         │                          │                                    ▲
+//!         │                          │ 10 s, its stream lost, a kick      │
+//!         │                          ▼                                    │
+//!         │                        ended                                  │
+//!         └───────────────────────── login (ticket) ──────────────────────┘
+//! ```
+//!
+//! - **pending**: the first Noise message can be replayed by whoever saw it, so a Noise login
+//!   proves nothing until a frame comes that only the holder of the keys can have sealed. A pending
+//!   session lives in memory, with the stream that logged it in; only its used credential is
+//!   in the store.
+//! - **live**: recorded in the store, before anybody hears of it. Ends by its client's
+//!   connection closing (`Ended`), a kick, or its lifetime.
+//! - **ended**: gone from the store. A proxy that still holds one learns by a `Kick`, at
+//!   once or when its stream comes back.
+
+use std::fmt;
+
+use super::credential::Identity;
+use super::key::hex;
+use super::refusal::Why;
+use super::time::UnixMillis;
+
+/// Names a session: 6 bytes of time (milliseconds, big-endian), then 10 random bytes. Neighbours
+/// in time are neighbours in the store. It is a name and no secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    pub fn new(now: UnixMillis) -> Result<Self, Why> {
+        let mut bytes = [0; 16];
+        let (time, random) = bytes.split_at_mut(6);
+        let [_, _, millis @ ..] = now.0.to_be_bytes();
+        time.copy_from_slice(&millis);
+        getrandom::fill(random).map_err(|_| Why::NoRandomness)?;
+        Ok(Self(bytes))
+    }
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads what [`fmt::Display`] writes: 32 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        Some(Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes()))
+    }
+}
+
+impl TryFrom<&[u8]> for SessionId {
+    type Error = std::array::TryFromSliceError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        bytes.try_into().map(Self)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a session logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Ticket,
+    Noise,
+}
+
+/// A session as the store keeps it. Keys are no part of it: they live with the filter alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub id: SessionId,
+    pub identity: Identity,
+    pub mode: Mode,
+    pub audience: String,
+    pub layout: String,
+    /// The proxy that holds it.
+    pub proxy: String,
+    /// The client's address.
+    pub peer: String,
+    /// What the client calls itself, free text.
+    pub client: String,
+    pub created_at: UnixMillis,
+    pub expires_at: UnixMillis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Pending,
+    Live,
+}
+
+/// Why a session is thrown out, as its client hears it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    pub reason: String,
+    /// A number that the game gives a meaning; 0 for none.
+    pub code: u32,
+}
+
+impl Farewell {
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), code: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_survive_their_text() {
+        let early = SessionId::new(UnixMillis(1_800_000_000_000)).unwrap();
+        let late = SessionId::new(UnixMillis(1_800_000_000_001)).unwrap();
+        assert!(early < late);
+        assert_eq!(SessionId::from_hex(&early.to_string()), Some(early));
+        for bad in ["", "+1234567890123456789012345678901", &"0".repeat(31), &"g".repeat(32)] {
+            assert_eq!(SessionId::from_hex(bad), None, "{bad}");
+        }
+    }
+}

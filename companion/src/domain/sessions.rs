@@ -1,0 +1,283 @@
+//! The rules of sessions: how they begin to live, where they are, and how they end.
+//!
+//! The store holds what is true; [`Presence`] holds where to say it. The order of steps below is
+//! what keeps the two in line: a session is recorded before anybody hears of it, and
+//! removed before anybody is told that it ended.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tracing::{debug, info, warn};
+
+use super::credential::CredentialId;
+use super::presence::{Accepted, Gone, Met, Presence, ProxyStream, StreamId, Word};
+use super::refusal::Why;
+use super::session::{Farewell, Session, SessionId, State};
+use super::time::Clock;
+use crate::store::{Admission, Admitted, Page, Store, StoreError};
+
+/// Sessions that end in one step of a larger kick.
+const KICK_STEP: usize = 256;
+/// What a proxy hears of a session that ended while its stream was away.
+const ENDED_MEANWHILE: &str = "the session has ended";
+
+pub struct Sessions {
+    store: Arc<dyn Store>,
+    presence: Presence,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whom a kick is for.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    Session(SessionId),
+    User(String),
+}
+
+/// One page of sessions.
+#[derive(Debug)]
+pub struct Listing {
+    pub sessions: Vec<(Session, State)>,
+    pub next: Option<SessionId>,
+}
+
+impl Sessions {
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, presence: Presence::default(), clock }
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// How many sessions are held by the streams that are open.
+    pub fn held(&self) -> usize {
+        self.presence.held()
+    }
+
+    /// A proxy's worker has come, with sessions that live on it since before. Those that are
+    /// gone are kicked.
+    pub async fn open(
+        &self,
+        stream: &Arc<dyn ProxyStream>,
+        ids: Vec<SessionId>,
+    ) -> Result<(), StoreError> {
+        self.presence.open(stream.id());
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let found = self.store.find(ids.clone()).await?;
+        for (id, session) in ids.into_iter().zip(found) {
+            match session {
+                Some(session) if session.expires_at > now && session.proxy == stream.proxy() => {
+                    self.presence.reattach(id, stream);
+                }
+                Some(session) if session.expires_at > now => {
+                    // Its name is its only right to the session's kicks.
+                    warn!(session = %id, holder = session.proxy, claimed_by = stream.proxy(),
+                        "a proxy claims a session of another one");
+                    self.tell_gone(stream, id);
+                }
+                _ => self.tell_gone(stream, id),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_gone(&self, stream: &Arc<dyn ProxyStream>, session: SessionId) {
+        stream.tell(Word::Kick { session, farewell: Farewell::new(ENDED_MEANWHILE) });
+    }
+
+    pub fn close(&self, stream: StreamId) {
+        self.presence.close(stream);
+    }
+
+    /// A Noise login was good: uses its credential up and lets the session wait for its
+    /// activation.
+    pub async fn pend(
+        &self,
+        stream: &Arc<dyn ProxyStream>,
+        credential: Option<CredentialId>,
+        accepted: Accepted,
+    ) -> Result<(), Why> {
+        if credential.is_some() {
+            self.admit(Admission { credential, session: None }).await?;
+        }
+        self.presence.pend(stream, accepted, self.clock.now());
+        Ok(())
+    }
+
+    /// A ticket login was good: the session lives at once.
+    pub async fn join(
+        &self,
+        stream: &Arc<dyn ProxyStream>,
+        credential: Option<CredentialId>,
+        accepted: Accepted,
+    ) -> Result<(), Why> {
+        let id = accepted.session.id;
+        self.presence.join(id, stream).map_err(|Gone| Why::EndedMeanwhile)?;
+        let session = Some(accepted.session.clone());
+        if let Err(why) = self.admit(Admission { credential, session }).await {
+            self.presence.forget(id, stream.id());
+            return Err(why);
+        }
+        self.go_live(id, Word::Accepted(Box::new(accepted)))
+            .await
+            .map_err(|Gone| Why::EndedMeanwhile)
+    }
+
+    /// The first sealed frame of a pending session was genuine.
+    pub async fn activate(&self, stream: &Arc<dyn ProxyStream>, reference: u64, id: SessionId) {
+        let refuse = |refused: &'static str| {
+            stream.tell(Word::Activated { reference, refused: Some(refused) });
+        };
+        let Some(session) = self.presence.start_activation(id, stream.id()) else {
+            return refuse("no such login waits here: it took too long, or was ended");
+        };
+        let admission = Admission { credential: None, session: Some(session) };
+        if self.admit(admission).await.is_err() {
+            self.presence.forget(id, stream.id());
+            return refuse("no new sessions just now, try again");
+        }
+        if self.go_live(id, Word::Activated { reference, refused: None }).await.is_err() {
+            refuse(ENDED_MEANWHILE);
+        }
+    }
+
+    async fn admit(&self, admission: Admission) -> Result<(), Why> {
+        match self.store.admit(admission).await {
+            Ok(Admitted::Yes) => Ok(()),
+            Ok(Admitted::CredentialUsed) => Err(Why::Used),
+            Err(_) => Err(Why::StoreAway),
+        }
+    }
+
+    /// A recorded session lives, unless a kick or the loss of its stream came first.
+    async fn go_live(&self, id: SessionId, word: Word) -> Result<(), Gone> {
+        if self.presence.go_live(id, word).is_ok() {
+            return Ok(());
+        }
+        debug!(session = %id, "ended while it began");
+        if let Err(error) = self.store.end(vec![id]).await {
+            warn!(session = %id, %error, "a session that never lived could not be removed");
+        }
+        Err(Gone)
+    }
+
+    /// The client's connection is gone.
+    pub async fn ended(&self, stream: StreamId, id: SessionId) {
+        // One that joins is seen to where it would go live; one that is pending is not recorded.
+        if self.presence.forget(id, stream) == Met::Live
+            && let Err(error) = self.store.end(vec![id]).await
+        {
+            // It ends by its lifetime at the latest.
+            warn!(session = %id, %error, "a session that ended could not be removed");
+        }
+    }
+
+    /// Throws sessions out, wherever they are; answers how many.
+    pub async fn kick(&self, whom: Whom, farewell: Farewell) -> Result<u32, StoreError> {
+        let mut ended = 0_u32;
+        match whom {
+            Whom::Session(id) => ended = self.kick_these(vec![id], &farewell).await?,
+            Whom::User(user) => {
+                let begun = self.clock.now();
+                let pending = self.presence.pending(|session| session.identity.user == user);
+                let mut ids: Vec<_> = pending.into_iter().map(|session| session.id).collect();
+                let mut after = None;
+                loop {
+                    ended = ended.saturating_add(self.kick_these(ids, &farewell).await?);
+                    let page = Page { user: Some(user.clone()), after, limit: KICK_STEP };
+                    // Whoever logs in after the kick began is not meant, or this might never end.
+                    let mut live = self.store.list(page).await?;
+                    live.retain(|session| session.created_at <= begun);
+                    let Some(last) = live.last() else { break };
+                    after = Some(last.id);
+                    ids = live.into_iter().map(|session| session.id).collect();
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn kick_these(
+        &self,
+        ids: Vec<SessionId>,
+        farewell: &Farewell,
+    ) -> Result<u32, StoreError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let recorded = self.store.end(ids.clone()).await?;
+        let mut ended: BTreeSet<_> = recorded.into_iter().map(|session| session.id).collect();
+        let mut recorded_since = Vec::new();
+        for id in ids {
+            match self.presence.kick(id, farewell.clone()) {
+                Met::Nothing => {}
+                // It was not in the store a moment ago: it came to life in between.
+                Met::Live if !ended.contains(&id) => recorded_since.push(id),
+                Met::Pending | Met::Joining | Met::Live => {
+                    ended.insert(id);
+                }
+            }
+        }
+        if !recorded_since.is_empty() {
+            let more = self.store.end(recorded_since).await?;
+            ended.extend(more.into_iter().map(|session| session.id));
+        }
+        for id in &ended {
+            info!(session = %id, reason = farewell.reason, code = farewell.code, "session kicked");
+        }
+        Ok(u32::try_from(ended.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Pending and live sessions in the order of their ids, and after which the next page
+    /// begins, if there is one.
+    pub async fn list(&self, page: Page) -> Result<Listing, StoreError> {
+        let now = self.clock.now();
+        let (limit, after, user) = (page.limit, page.after, page.user.clone());
+        let live = self.store.list(page).await?;
+        // A full page of live ones may stop before pending ones with larger ids: those come
+        // with a later page.
+        let full = live.last().filter(|_| live.len() >= limit).map(|session| session.id);
+        let pending = self.presence.pending(|session| {
+            after.is_none_or(|after| session.id > after)
+                && full.is_none_or(|end| session.id < end)
+                && user.as_ref().is_none_or(|user| &session.identity.user == user)
+        });
+        let mut sessions: Vec<_> = live
+            .into_iter()
+            .filter(|session| session.expires_at > now)
+            .map(|session| (session, State::Live))
+            .chain(pending.into_iter().map(|session| (session, State::Pending)))
+            .collect();
+        sessions.sort_by_key(|(session, _)| session.id);
+        let cut = sessions.len() > limit;
+        sessions.truncate(limit);
+        let last = sessions.last().map(|(session, _)| session.id);
+        Ok(Listing { next: if cut { last } else { full }, sessions })
+    }
+
+    /// Ends what is over: pending sessions past their time and a bounded number of live ones.
+    /// `true` if there is more to do at once.
+    pub async fn sweep(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.presence.expire_pending(now);
+        let swept = self.store.sweep(now).await?;
+        for id in &swept.sessions {
+            self.presence.kick(*id, Farewell::new("the session has expired"));
+        }
+        if !swept.sessions.is_empty() || swept.credentials > 0 {
+            debug!(sessions = swept.sessions.len(), credentials = swept.credentials, "swept");
+        }
+        Ok(swept.more)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use redb::backends::InMemoryBackend;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::domain::credential::Identity;
+use crate::domain::presence::PENDING_LIFETIME;
+use crate::domain::session::Mode;
+use crate::domain::time::{ManualClock, UnixMillis};
+use crate::store::redb::RedbStore;
+use crate::store::{Answer, Swept};
+
+const START: UnixMillis = UnixMillis(1_800_000_000_000);
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// A store whose admissions wait at a gate, so that something else can come first.
+struct Gated {
+    inner: Arc<RedbStore>,
+    gate: Arc<Semaphore>,
+}
+
+impl Store for Gated {
+    fn admit(&self, admission: Admission) -> Answer<Admitted> {
+        let (inner, gate) = (Arc::clone(&self.inner), Arc::clone(&self.gate));
+        Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            inner.admit(admission).await
+        })
+    }
+
+    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>> {
+        self.inner.end(ids)
+    }
+
+    fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>> {
+        self.inner.find(ids)
+    }
+
+    fn list(&self, page: Page) -> Answer<Vec<Session>> {
+        self.inner.list(page)
+    }
+
+    fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
+        self.inner.sweep(now)
+    }
+
+    fn healthy(&self) -> bool {
+        self.inner.healthy()
+    }
+}
+
+struct Line {
+    id: StreamId,
+    proxy: &'static str,
+    told: Mutex<Vec<String>>,
+}
+
+impl ProxyStream for Line {
+    fn id(&self) -> StreamId {
+        self.id
+    }
+
+    fn proxy(&self) -> &str {
+        self.proxy
+    }
+
+    fn tell(&self, word: Word) {
+        let text = match word {
+            Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
+            Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
+            Word::Activated { refused: None, .. } => "activated".into(),
+            Word::Activated { .. } => "not activated".into(),
+            Word::Kick { farewell, .. } => format!("kick {} {}", farewell.reason, farewell.code),
+        };
+        self.told.lock().unwrap().push(text);
+    }
+}
+
+struct World {
+    sessions: Arc<Sessions>,
+    clock: Arc<ManualClock>,
+    gate: Arc<Semaphore>,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self::gated();
+        world.gate.add_permits(10_000);
+        world
+    }
+
+    fn gated() -> Self {
+        let inner = Arc::new(RedbStore::with_backend(InMemoryBackend::new()).unwrap());
+        let gate = Arc::new(Semaphore::new(0));
+        let clock = Arc::new(ManualClock::at(START));
+        let store = Arc::new(Gated { inner, gate: Arc::clone(&gate) });
+        let sessions = Arc::new(Sessions::new(
+            store,
+            Arc::clone(&clock) as Arc<dyn crate::domain::time::Clock>,
+        ));
+        Self { sessions, clock, gate }
+    }
+
+    async fn stream(
+        &self,
+        id: u64,
+        proxy: &'static str,
+        ids: Vec<SessionId>,
+    ) -> (Arc<Line>, Arc<dyn ProxyStream>) {
+        let line = Arc::new(Line { id: StreamId(id), proxy, told: Mutex::default() });
+        let stream: Arc<dyn ProxyStream> = Arc::clone(&line) as _;
+        self.sessions.open(&stream, ids).await.unwrap();
+        (line, stream)
+    }
+
+    fn accepted(&self, user: &str, proxy: &str) -> Accepted {
+        let now = self.clock.now();
+        let session = Session {
+            id: SessionId::new(now).unwrap(),
+            identity: Identity { user: user.into(), roles: vec![], claims: BTreeMap::new() },
+            mode: Mode::Ticket,
+            audience: "a".into(),
+            layout: "l".into(),
+            proxy: proxy.into(),
+            peer: "p".into(),
+            client: String::new(),
+            created_at: now,
+            expires_at: now.after(LIFETIME),
+        };
+        Accepted { reference: 1, session, reply: vec![], keys: None }
+    }
+
+    /// A session that lives.
+    async fn live(&self, stream: &Arc<dyn ProxyStream>, user: &str) -> SessionId {
+        let accepted = self.accepted(user, stream.proxy());
+        let id = accepted.session.id;
+        self.sessions.join(stream, None, accepted).await.unwrap();
+        id
+    }
+
+    async fn listed(&self) -> Vec<(String, State)> {
+        let page = Page { user: None, after: None, limit: 100 };
+        let listing = self.sessions.list(page).await.unwrap();
+        let mut names: Vec<_> = listing
+            .sessions
+            .into_iter()
+            .map(|(session, state)| (session.identity.user, state))
+            .collect();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names
+    }
+}
+
+fn told(line: &Line) -> Vec<String> {
+    std::mem::take(&mut line.told.lock().unwrap())
+}
+
+fn out() -> Farewell {
+    Farewell { reason: "out".into(), code: 7 }
+}
+
+#[tokio::test]
+async fn a_noise_login_is_recorded_when_it_is_activated_and_not_before() {
+    let world = World::new();
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let accepted = world.accepted("ada", "p");
+    let id = accepted.session.id;
+    world.sessions.pend(&stream, None, accepted).await.unwrap();
+    assert_eq!(world.sessions.store().find(vec![id]).await, Ok(vec![None]));
+    assert_eq!(world.listed().await, [("ada".into(), State::Pending)]);
+    world.sessions.activate(&stream, 1, id).await;
+    assert_eq!(told(&line), ["accepted 1", "activated"]);
+    assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
+}
+
+#[tokio::test]
+async fn activation_comes_too_late_after_ten_seconds() {
+    let world = World::new();
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let accepted = world.accepted("ada", "p");
+    let id = accepted.session.id;
+    world.sessions.pend(&stream, None, accepted).await.unwrap();
+    world.clock.advance(PENDING_LIFETIME);
+    world.sessions.sweep().await.unwrap();
+    world.sessions.activate(&stream, 1, id).await;
+    let late = "kick the login was not completed in time 0";
+    assert_eq!(told(&line), ["accepted 1", late, "not activated"]);
+    assert_eq!(world.listed().await, []);
+}
+
+#[tokio::test]
+async fn another_stream_cannot_activate_or_end_a_session() {
+    let world = World::new();
+    let (_, stream1) = world.stream(1, "p", vec![]).await;
+    let (line2, stream2) = world.stream(2, "p", vec![]).await;
+    let accepted = world.accepted("ada", "p");
+    let id = accepted.session.id;
+    world.sessions.pend(&stream1, None, accepted).await.unwrap();
+    world.sessions.activate(&stream2, 1, id).await;
+    assert_eq!(told(&line2), ["not activated"]);
+    let live = world.live(&stream1, "bob").await;
+    world.sessions.ended(stream2.id(), live).await;
+    assert_eq!(world.listed().await, [("ada".into(), State::Pending), ("bob".into(), State::Live)]);
+    world.sessions.ended(stream1.id(), live).await;
+    assert_eq!(world.listed().await, [("ada".into(), State::Pending)]);
+}
+
+#[tokio::test]
+async fn a_used_credential_starts_no_second_session() {
+    let world = World::new();
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let credential = Some(CredentialId::new(START.after(LIFETIME), "k", b"jti"));
+    let join = || world.sessions.join(&stream, credential, world.accepted("ada", "p"));
+    assert_eq!(join().await, Ok(()));
+    assert_eq!(join().await, Err(Why::Used));
+    let pend = world.sessions.pend(&stream, credential, world.accepted("ada", "p")).await;
+    assert_eq!(pend, Err(Why::Used));
+    assert_eq!(told(&line), ["accepted 1"]);
+    assert_eq!(world.sessions.held(), 1);
+}
+
+#[tokio::test]
+async fn a_kick_between_record_and_life_leaves_nothing_behind() {
+    let world = World::gated();
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let accepted = world.accepted("ada", "p");
+    let id = accepted.session.id;
+    let joining = tokio::spawn({
+        let (sessions, stream) = (Arc::clone(&world.sessions), Arc::clone(&stream));
+        async move { sessions.join(&stream, None, accepted).await }
+    });
+    while world.sessions.held() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.sessions.kick(Whom::Session(id), out()).await, Ok(1));
+    world.gate.add_permits(1);
+    assert_eq!(joining.await.unwrap(), Err(Why::EndedMeanwhile));
+    assert_eq!(told(&line), Vec::<String>::new());
+    assert_eq!(world.listed().await, []);
+}
+
+#[tokio::test]
+async fn a_stream_lost_while_a_session_begins_leaves_nothing_behind() {
+    let world = World::gated();
+    let (_, stream) = world.stream(1, "p", vec![]).await;
+    let accepted = world.accepted("ada", "p");
+    let joining = tokio::spawn({
+        let (sessions, stream) = (Arc::clone(&world.sessions), Arc::clone(&stream));
+        async move { sessions.join(&stream, None, accepted).await }
+    });
+    while world.sessions.held() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.sessions.close(stream.id());
+    world.gate.add_permits(1);
+    assert_eq!(joining.await.unwrap(), Err(Why::EndedMeanwhile));
+    assert_eq!(world.listed().await, []);
+}
+
+#[tokio::test]
+async fn a_kick_by_user_ends_pending_and_live_sessions_of_that_user_alone() {
+    let world = World::new();
+    let (line1, stream1) = world.stream(1, "p", vec![]).await;
+    let (line2, stream2) = world.stream(2, "q", vec![]).await;
+    for _ in 0..300 {
+        world.live(&stream1, "ada").await;
+    }
+    world.sessions.pend(&stream2, None, world.accepted("ada", "q")).await.unwrap();
+    world.live(&stream2, "adam").await;
+    told(&line1);
+    told(&line2);
+    assert_eq!(world.sessions.kick(Whom::User("ada".into()), out()).await, Ok(301));
+    assert_eq!(told(&line1), vec!["kick out 7"; 300]);
+    assert_eq!(told(&line2), ["kick out 7"]);
+    assert_eq!(world.listed().await, [("adam".into(), State::Live)]);
+    assert_eq!(world.sessions.kick(Whom::User("ada".into()), out()).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_back_hears_what_ended_meanwhile() {
+    let world = World::new();
+    let (_, stream1) = world.stream(1, "p", vec![]).await;
+    let stays = world.live(&stream1, "ada").await;
+    let kicked = world.live(&stream1, "bob").await;
+    let (_, other) = world.stream(2, "q", vec![]).await;
+    let foreign = world.live(&other, "eve").await;
+    world.sessions.close(stream1.id());
+    assert_eq!(world.sessions.kick(Whom::Session(kicked), out()).await, Ok(1));
+
+    let unknown = SessionId::from_bytes([1; 16]);
+    let (line, _) = world.stream(3, "p", vec![stays, kicked, foreign, unknown]).await;
+    assert_eq!(told(&line), vec!["kick the session has ended 0"; 3]);
+    // The one that stayed is held again, the foreign one is still held by its own proxy.
+    assert_eq!(world.sessions.kick(Whom::Session(stays), out()).await, Ok(1));
+    assert_eq!(told(&line), ["kick out 7"]);
+    assert_eq!(world.sessions.kick(Whom::Session(foreign), out()).await, Ok(1));
+    assert_eq!(told(&line), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn sessions_end_with_their_lifetime() {
+    let world = World::new();
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let id = world.live(&stream, "ada").await;
+    told(&line);
+    world.clock.advance(LIFETIME);
+    // Not swept yet, but over.
+    assert_eq!(world.listed().await, []);
+    assert_eq!(world.sessions.sweep().await, Ok(false));
+    assert_eq!(told(&line), ["kick the session has expired 0"]);
+    assert_eq!(world.sessions.store().find(vec![id]).await, Ok(vec![None]));
+}
+
+#[tokio::test]
+async fn pages_hold_pending_and_live_sessions_in_one_order() {
+    let world = World::new();
+    let (_, stream) = world.stream(1, "p", vec![]).await;
+    let mut made = Vec::new();
+    for number in 0..20 {
+        world.clock.advance(Duration::from_millis(1));
+        if number % 3 == 0 {
+            let accepted = world.accepted("ada", "p");
+            made.push(accepted.session.id);
+            world.sessions.pend(&stream, None, accepted).await.unwrap();
+        } else {
+            made.push(world.live(&stream, "ada").await);
+        }
+    }
+    for limit in [1, 2, 3, 7, 20, 50] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = Page { user: Some("ada".into()), after, limit };
+            let listing = world.sessions.list(page).await.unwrap();
+            assert!(listing.sessions.len() <= limit);
+            seen.extend(listing.sessions.iter().map(|(session, _)| session.id));
+            after = listing.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, made, "by {limit}");
+    }
+}

@@ -1,0 +1,7 @@
+//! The companion on the network: tonic adapters around the domain, and what serves them.
+
+pub mod admin;
+pub mod edge;
+pub mod exposure;
+pub mod outbox;
+pub mod server;

@@ -1,0 +1,221 @@
+//! For proxies: one `Attach` stream for each worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use meshgate_proto::edge::v1::edge_server::Edge;
+use meshgate_proto::edge::v1::{
+    FromProxy, Hello, Login, Mode as ModeNumber, Welcome, from_proxy, to_proxy,
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info};
+use zeroize::Zeroizing;
+
+use super::outbox::{self, Downward, Outbox, Unnamed};
+use crate::domain::login::{Attempt, Logins};
+use crate::domain::presence::{ProxyStream, StreamId, Word};
+use crate::domain::session::{Mode, SessionId};
+use crate::domain::sessions::Sessions;
+
+/// The version of the contract that is spoken here.
+const CONTRACT: u32 = 1;
+/// A proxy says Hello at once; whoever connects and is silent is no proxy.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+const MAX_PROXY_NAME_BYTES: usize = 256;
+/// A Hello names every live session of a worker, 18 bytes each: room for 900,000.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+#[derive(Clone)]
+pub struct EdgeService(Arc<Shared>);
+
+struct Shared {
+    sessions: Arc<Sessions>,
+    logins: Arc<Logins>,
+    /// Names this replica to proxies.
+    name: String,
+    next_stream: AtomicU64,
+    /// `true`: every stream is to end.
+    stopping: watch::Receiver<bool>,
+}
+
+impl EdgeService {
+    pub fn new(
+        sessions: Arc<Sessions>,
+        logins: Arc<Logins>,
+        name: String,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let next_stream = AtomicU64::new(1);
+        Self(Arc::new(Shared { sessions, logins, name, next_stream, stopping }))
+    }
+}
+
+#[tonic::async_trait]
+impl Edge for EdgeService {
+    type AttachStream = Downward;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<FromProxy>>,
+    ) -> Result<Response<Downward>, Status> {
+        let (unnamed, downward) = outbox::channel();
+        let peer = request.remote_addr().map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        tokio::spawn(run(Arc::clone(&self.0), request.into_inner(), unnamed, peer));
+        Ok(Response::new(downward))
+    }
+}
+
+/// The life of one stream.
+async fn run(shared: Arc<Shared>, mut up: Streaming<FromProxy>, unnamed: Unnamed, peer: String) {
+    let hello = match tokio::time::timeout(HELLO_WITHIN, up.message()).await {
+        Err(_) => Err(Status::deadline_exceeded("no Hello within ten seconds")),
+        Ok(first) => first.and_then(read_hello),
+    };
+    let (hello, ids) = match hello {
+        Ok(hello) => hello,
+        Err(status) => {
+            debug!(peer, reason = status.message(), "a stream ended before its Hello");
+            return unnamed.cut(status);
+        }
+    };
+
+    let id = StreamId(shared.next_stream.fetch_add(1, Ordering::Relaxed));
+    let outbox = Arc::new(unnamed.named(id, hello.proxy));
+    let stream: Arc<dyn ProxyStream> = Arc::clone(&outbox) as Arc<dyn ProxyStream>;
+    info!(proxy = stream.proxy(), stream = id.0, sessions = ids.len(), peer, "proxy attached");
+    outbox.send(to_proxy::Kind::Welcome(Welcome {
+        contract: CONTRACT,
+        companion: shared.name.clone(),
+    }));
+    let why = match shared.sessions.open(&stream, ids).await {
+        Ok(()) => {
+            let why = listen(&shared, &mut up, &outbox, &stream).await;
+            shared.sessions.close(id);
+            why
+        }
+        Err(error) => {
+            shared.sessions.close(id);
+            Status::unavailable(error.to_string())
+        }
+    };
+    info!(proxy = stream.proxy(), stream = id.0, reason = why.message(), "proxy detached");
+    outbox.cut(why);
+}
+
+/// Takes what comes up, until the stream ends; answers why it did.
+async fn listen(
+    shared: &Arc<Shared>,
+    up: &mut Streaming<FromProxy>,
+    outbox: &Outbox,
+    stream: &Arc<dyn ProxyStream>,
+) -> Status {
+    let mut stopping = shared.stopping.clone();
+    loop {
+        let message = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => {
+                return Status::unavailable("the companion is stopping: attach to another one");
+            }
+            () = outbox.closed() => return Status::cancelled("the stream is gone"),
+            message = up.message() => message,
+        };
+        match message {
+            Ok(Some(message)) => {
+                if let Err(status) = take(shared, stream, message) {
+                    return status;
+                }
+            }
+            Ok(None) => return Status::ok("the proxy ended the stream"),
+            Err(status) => return status,
+        }
+    }
+}
+
+/// Sets one message to work. Nothing here waits: what needs the store or a processor runs on its
+/// own, and the answers find their way by the outbox.
+fn take(
+    shared: &Arc<Shared>,
+    stream: &Arc<dyn ProxyStream>,
+    message: FromProxy,
+) -> Result<(), Status> {
+    let (shared, stream) = (Arc::clone(shared), Arc::clone(stream));
+    match message.kind {
+        Some(from_proxy::Kind::Login(login)) => {
+            let attempt = attempt(login);
+            match shared.logins.enter() {
+                Ok(admittance) => drop(tokio::spawn(async move {
+                    shared.logins.login(&stream, attempt, admittance).await;
+                })),
+                Err(why) => stream.tell(Word::Refused { reference: attempt.reference, why }),
+            }
+        }
+        Some(from_proxy::Kind::Activate(activate)) => {
+            let reference = activate.r#ref;
+            match SessionId::try_from(activate.session_id.as_slice()) {
+                Ok(session) => drop(tokio::spawn(async move {
+                    shared.sessions.activate(&stream, reference, session).await;
+                })),
+                Err(_) => {
+                    let refused = Some("a session id has 16 bytes");
+                    stream.tell(Word::Activated { reference, refused });
+                }
+            }
+        }
+        Some(from_proxy::Kind::Ended(ended)) => {
+            if let Ok(session) = SessionId::try_from(ended.session_id.as_slice()) {
+                drop(tokio::spawn(async move {
+                    shared.sessions.ended(stream.id(), session).await;
+                }));
+            }
+        }
+        Some(from_proxy::Kind::Hello(_)) => {
+            return Err(Status::failed_precondition("a second Hello on one stream"));
+        }
+        // A newer proxy's message: the contract's version says that it can do without.
+        None => debug!(proxy = stream.proxy(), "unknown message"),
+    }
+    Ok(())
+}
+
+fn attempt(login: Login) -> Attempt {
+    Attempt {
+        reference: login.r#ref,
+        mode: match login.mode() {
+            ModeNumber::Ticket => Some(Mode::Ticket),
+            ModeNumber::Noise => Some(Mode::Noise),
+            ModeNumber::Unspecified => None,
+        },
+        audience: login.audience,
+        layout: login.layout,
+        peer: login.peer,
+        message: Zeroizing::new(login.message),
+    }
+}
+
+fn read_hello(first: Option<FromProxy>) -> Result<(Hello, Vec<SessionId>), Status> {
+    let Some(FromProxy { kind: Some(from_proxy::Kind::Hello(mut hello)) }) = first else {
+        return Err(Status::failed_precondition("the first message must be a Hello"));
+    };
+    if hello.contract != CONTRACT {
+        return Err(Status::failed_precondition(format!(
+            "the proxy speaks contract {}, this companion speaks {CONTRACT}: upgrade the older one",
+            hello.contract
+        )));
+    }
+    if hello.proxy.is_empty()
+        || hello.proxy.len() > MAX_PROXY_NAME_BYTES
+        || hello.proxy.chars().any(char::is_control)
+    {
+        return Err(Status::invalid_argument(format!(
+            "`proxy` must be a name of 1 to {MAX_PROXY_NAME_BYTES} bytes"
+        )));
+    }
+    let ids = std::mem::take(&mut hello.sessions)
+        .iter()
+        .map(|id| SessionId::try_from(id.as_slice()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Status::invalid_argument("`sessions`: a session id has 16 bytes"))?;
+    Ok((hello, ids))
+}

@@ -1,0 +1,75 @@
+//! What survives a restart: live sessions, and the credentials that were used up.
+//!
+//! One trait, so that a store shared by several replicas can stand in for the embedded one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::domain::credential::CredentialId;
+use crate::domain::session::{Session, SessionId};
+use crate::domain::time::UnixMillis;
+
+pub mod redb;
+
+/// An answer that comes when the store has done its work, durably where it wrote.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// The store failed or is away: nothing is known to have happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreError(pub String);
+
+/// What a login or an activation leaves behind, in one atomic step.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Used up by this login; nothing happens if it was before.
+    pub credential: Option<CredentialId>,
+    /// Lives from now on.
+    pub session: Option<Session>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    Yes,
+    /// The credential was used before; nothing changed.
+    CredentialUsed,
+}
+
+/// One page of live sessions, in the order of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Only this user's.
+    pub user: Option<String>,
+    /// Only those after this one.
+    pub after: Option<SessionId>,
+    pub limit: usize,
+}
+
+/// What a sweep removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub sessions: Vec<SessionId>,
+    pub credentials: usize,
+    /// There is more to sweep at once.
+    pub more: bool,
+}
+
+pub trait Store: Send + Sync {
+    /// Durable when the answer comes.
+    fn admit(&self, admission: Admission) -> Answer<Admitted>;
+
+    /// Removes sessions; answers those that there were. Durable when the answer comes.
+    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>>;
+
+    /// The sessions of these ids, in their order.
+    fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>>;
+
+    fn list(&self, page: Page) -> Answer<Vec<Session>>;
+
+    /// Removes some of what expired before `now`: a bounded amount of work, in the order of
+    /// expiry.
+    fn sweep(&self, now: UnixMillis) -> Answer<Swept>;
+
+    /// Whether the store works: it read and wrote the last time that it was asked to.
+    fn healthy(&self) -> bool;
+}

@@ -1,0 +1,209 @@
+//! The embedded store: one redb file, one writer thread, many readers.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | text | u64; `version` is [`VERSION`] |
+//! | `sessions` | session id, 16 bytes | [`record`] |
+//! | `sessions_by_user` | user, 0x00, session id | nothing |
+//! | `sessions_by_expiry` | expiry (u64 BE, ms), session id | nothing |
+//! | `used_credentials` | credential id, 24 bytes, expiry first | nothing |
+//!
+//! Every write is durable before it is answered; many writes share one transaction and one flush
+//! ([`writer`]). Reads see the last committed state and wait for nobody.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageBackend,
+    TableDefinition, TableError,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use self::writer::Write;
+use super::{Admission, Admitted, Answer, Page, Store, StoreError, Swept};
+use crate::domain::session::{Session, SessionId};
+use crate::domain::time::UnixMillis;
+
+mod record;
+mod tables;
+mod writer;
+
+/// The format of the file. A store of another version is not touched.
+const VERSION: u64 = 1;
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Writes that may wait for the writer; beyond, callers wait.
+const WRITE_QUEUE: usize = 8192;
+/// redb's page cache.
+const CACHE_BYTES: usize = 256 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path}: another process has the store open; only one companion can use it")]
+    InUse { path: String },
+    #[error(
+        "{path}: the store has format version {found}, this companion reads version {VERSION}; \
+         start the companion that wrote it, or another store"
+    )]
+    Version { path: String, found: u64 },
+    #[error("{path}: this is a redb file, but no store of MeshGate")]
+    Foreign { path: String },
+    #[error("{path}: {problem}")]
+    Broken { path: String, problem: String },
+}
+
+pub struct RedbStore {
+    database: Arc<Database>,
+    writes: mpsc::Sender<Write>,
+    writer: Option<JoinHandle<()>>,
+    health: Arc<AtomicBool>,
+}
+
+impl RedbStore {
+    /// Opens the store, or makes a new one.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let name = path.display().to_string();
+        // Users' names and addresses are nobody else's business. An empty file is a new store.
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
+            OpenError::Broken { path: name.clone(), problem: error.to_string() }
+        })?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+        Self::start(database, name)
+    }
+
+    /// A store on any backend: in memory, or one that loses writes, for tests.
+    pub fn with_backend(backend: impl StorageBackend) -> Result<Self, OpenError> {
+        Self::start(Database::builder().create_with_backend(backend), "(backend)".into())
+    }
+
+    fn start(database: Result<Database, DatabaseError>, path: String) -> Result<Self, OpenError> {
+        let database = database.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
+            other => OpenError::Broken { path: path.clone(), problem: other.to_string() },
+        })?;
+        check_version(&database, &path)?;
+        let database = Arc::new(database);
+        let health = Arc::new(AtomicBool::new(true));
+        let (writes, queue) = mpsc::channel(WRITE_QUEUE);
+        let writer = writer::start(Arc::clone(&database), queue, Arc::clone(&health))
+            .map_err(|error| OpenError::Broken { path, problem: error.to_string() })?;
+        Ok(Self { database, writes, writer: Some(writer), health })
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Write,
+    ) -> Answer<T> {
+        let (answer, answered) = oneshot::channel();
+        let write = write(answer);
+        let writes = self.writes.clone();
+        Box::pin(async move {
+            let stopped = || StoreError("the store's writer has stopped".into());
+            writes.send(write).await.map_err(|_| stopped())?;
+            answered.await.map_err(|_| stopped())?
+        })
+    }
+
+    /// Reads on a thread where waiting for the disk holds nobody up.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Answer<T> {
+        let database = Arc::clone(&self.database);
+        let health = Arc::clone(&self.health);
+        Box::pin(async move {
+            let answer = tokio::task::spawn_blocking(move || read(&database.begin_read()?))
+                .await
+                .map_err(|error| StoreError(error.to_string()))?;
+            answer.map_err(|error| {
+                health.store(false, Ordering::Relaxed);
+                StoreError(error.to_string())
+            })
+        })
+    }
+}
+
+/// Reads the version record of an old store, writes that of a new one.
+fn check_version(database: &Database, path: &str) -> Result<(), OpenError> {
+    let broken = |error: redb::Error| OpenError::Broken {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    };
+    let transaction = database.begin_read().map_err(|error| broken(error.into()))?;
+    match transaction.open_table(META) {
+        Ok(meta) => {
+            let version = meta.get("version").map_err(|error| broken(error.into()))?;
+            match version.map(|version| version.value()) {
+                Some(VERSION) => Ok(()),
+                Some(found) => Err(OpenError::Version { path: path.to_owned(), found }),
+                None => Err(OpenError::Foreign { path: path.to_owned() }),
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {
+            let tables = transaction.list_tables().map_err(|error| broken(error.into()))?;
+            if tables.count() > 0 {
+                return Err(OpenError::Foreign { path: path.to_owned() });
+            }
+            writer::create(database).map_err(broken)
+        }
+        Err(TableError::TableTypeMismatch { .. }) => {
+            Err(OpenError::Foreign { path: path.to_owned() })
+        }
+        Err(error) => Err(broken(error.into())),
+    }
+}
+
+impl Store for RedbStore {
+    fn admit(&self, admission: Admission) -> Answer<Admitted> {
+        self.write(|answer| Write::Admit(Box::new(admission), answer))
+    }
+
+    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>> {
+        self.write(|answer| Write::End(ids, answer))
+    }
+
+    fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>> {
+        self.read(move |transaction| tables::find(transaction, &ids))
+    }
+
+    fn list(&self, page: Page) -> Answer<Vec<Session>> {
+        self.read(move |transaction| tables::list(transaction, &page))
+    }
+
+    fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
+        let due = self.read(move |transaction| tables::due(transaction, now));
+        let sweep = self.write(|answer| Write::Sweep(now, answer));
+        let health = Arc::clone(&self.health);
+        Box::pin(async move {
+            // Nothing due costs no transaction; but a store that failed is tried again.
+            if due.await? || !health.load(Ordering::Relaxed) {
+                sweep.await
+            } else {
+                Ok(Swept::default())
+            }
+        })
+    }
+
+    fn healthy(&self) -> bool {
+        self.health.load(Ordering::Relaxed) && !self.writes.is_closed()
+    }
+}
+
+impl Drop for RedbStore {
+    /// What was queued is written and the file is closed before this returns.
+    fn drop(&mut self) {
+        if self.writes.try_send(Write::Stop).is_ok()
+            && let Some(writer) = self.writer.take()
+        {
+            // A writer that panicked has nothing left to close.
+            let _ = writer.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

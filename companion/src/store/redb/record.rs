@@ -1,0 +1,79 @@
+//! How a session lies in the file: a protobuf message, so that later versions can add fields and
+//! still read old ones.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use crate::domain::credential::Identity;
+use crate::domain::session::{Mode, Session, SessionId};
+use crate::domain::time::UnixMillis;
+
+#[derive(Clone, PartialEq, Message)]
+struct Record {
+    #[prost(string, tag = "1")]
+    user: String,
+    #[prost(string, repeated, tag = "2")]
+    roles: Vec<String>,
+    #[prost(btree_map = "string, string", tag = "3")]
+    claims: BTreeMap<String, String>,
+    /// 1 ticket, 2 noise.
+    #[prost(uint32, tag = "4")]
+    mode: u32,
+    #[prost(string, tag = "5")]
+    audience: String,
+    #[prost(string, tag = "6")]
+    layout: String,
+    #[prost(string, tag = "7")]
+    proxy: String,
+    #[prost(string, tag = "8")]
+    peer: String,
+    #[prost(string, tag = "9")]
+    client: String,
+    #[prost(uint64, tag = "10")]
+    created_at_ms: u64,
+    #[prost(uint64, tag = "11")]
+    expires_at_ms: u64,
+}
+
+/// The session's record; its id is the key that it lies under.
+pub fn encode(session: Session) -> Vec<u8> {
+    Record {
+        user: session.identity.user,
+        roles: session.identity.roles,
+        claims: session.identity.claims,
+        mode: match session.mode {
+            Mode::Ticket => 1,
+            Mode::Noise => 2,
+        },
+        audience: session.audience,
+        layout: session.layout,
+        proxy: session.proxy,
+        peer: session.peer,
+        client: session.client,
+        created_at_ms: session.created_at.0,
+        expires_at_ms: session.expires_at.0,
+    }
+    .encode_to_vec()
+}
+
+pub fn decode(id: SessionId, bytes: &[u8]) -> Result<Session, redb::Error> {
+    let corrupted = |problem: &str| redb::Error::Corrupted(format!("session {id}: {problem}"));
+    let record = Record::decode(bytes).map_err(|error| corrupted(&error.to_string()))?;
+    Ok(Session {
+        id,
+        identity: Identity { user: record.user, roles: record.roles, claims: record.claims },
+        mode: match record.mode {
+            1 => Mode::Ticket,
+            2 => Mode::Noise,
+            _ => return Err(corrupted("unknown mode")),
+        },
+        audience: record.audience,
+        layout: record.layout,
+        proxy: record.proxy,
+        peer: record.peer,
+        client: record.client,
+        created_at: UnixMillis(record.created_at_ms),
+        expires_at: UnixMillis(record.expires_at_ms),
+    })
+}

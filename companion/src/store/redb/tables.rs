@@ -1,0 +1,176 @@
+//! The tables, and what one operation does to them.
+
+use std::ops::Bound;
+
+use redb::{Error, ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
+
+use super::record;
+use crate::domain::credential::CredentialId;
+use crate::domain::session::{Session, SessionId};
+use crate::domain::time::UnixMillis;
+use crate::store::{Admission, Admitted, Page, Swept};
+
+type SessionTable = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
+type Index<K> = TableDefinition<'static, K, ()>;
+
+const SESSIONS: SessionTable = TableDefinition::new("sessions");
+const BY_USER: Index<&[u8]> = TableDefinition::new("sessions_by_user");
+const BY_EXPIRY: Index<&[u8; 24]> = TableDefinition::new("sessions_by_expiry");
+const CREDENTIALS: Index<&[u8; 24]> = TableDefinition::new("used_credentials");
+
+/// A sweep is one part of a shared transaction: it must not keep the logins in it waiting.
+const SWEEP_SESSIONS: usize = 256;
+const SWEEP_CREDENTIALS: usize = 1024;
+
+pub fn find(
+    transaction: &ReadTransaction,
+    ids: &[SessionId],
+) -> Result<Vec<Option<Session>>, Error> {
+    let sessions = transaction.open_table(SESSIONS)?;
+    ids.iter()
+        .map(|id| match sessions.get(id.as_bytes())? {
+            Some(bytes) => record::decode(*id, bytes.value()).map(Some),
+            None => Ok(None),
+        })
+        .collect()
+}
+
+pub fn list(transaction: &ReadTransaction, page: &Page) -> Result<Vec<Session>, Error> {
+    let sessions = transaction.open_table(SESSIONS)?;
+    let Some(user) = &page.user else {
+        let start =
+            page.after.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_bytes()));
+        return sessions
+            .range::<&[u8; 16]>((start, Bound::Unbounded))?
+            .take(page.limit)
+            .map(|entry| {
+                let (id, bytes) = entry?;
+                record::decode(SessionId::from_bytes(*id.value()), bytes.value())
+            })
+            .collect();
+    };
+    let by_user = transaction.open_table(BY_USER)?;
+    let first = user_key(user, page.after.unwrap_or(SessionId::from_bytes([0; 16])));
+    let last = user_key(user, SessionId::from_bytes([0xff; 16]));
+    let start = if page.after.is_some() { Bound::Excluded } else { Bound::Included };
+    by_user
+        .range::<&[u8]>((start(first.as_slice()), Bound::Included(last.as_slice())))?
+        .take(page.limit)
+        .filter_map(|entry| {
+            let found = entry.map_err(Error::from).and_then(|(key, _)| {
+                let Some(id) = key.value().last_chunk() else { return Ok(None) };
+                let bytes = sessions.get(id)?;
+                bytes
+                    .map(|bytes| record::decode(SessionId::from_bytes(*id), bytes.value()))
+                    .transpose()
+            });
+            found.transpose()
+        })
+        .collect()
+}
+
+/// Whether a sweep would find anything.
+pub fn due(transaction: &ReadTransaction, now: UnixMillis) -> Result<bool, Error> {
+    let until = expiry_key(now, SessionId::from_bytes([0xff; 16]));
+    for index in [BY_EXPIRY, CREDENTIALS] {
+        if transaction.open_table(index)?.range::<&[u8; 24]>(..=&until)?.next().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// All tables, open for one write transaction.
+pub struct WriteTables<'txn> {
+    sessions: Table<'txn, &'static [u8; 16], &'static [u8]>,
+    by_user: Table<'txn, &'static [u8], ()>,
+    by_expiry: Table<'txn, &'static [u8; 24], ()>,
+    credentials: Table<'txn, &'static [u8; 24], ()>,
+}
+
+impl<'txn> WriteTables<'txn> {
+    pub fn open(transaction: &'txn WriteTransaction) -> Result<Self, Error> {
+        Ok(Self {
+            sessions: transaction.open_table(SESSIONS)?,
+            by_user: transaction.open_table(BY_USER)?,
+            by_expiry: transaction.open_table(BY_EXPIRY)?,
+            credentials: transaction.open_table(CREDENTIALS)?,
+        })
+    }
+
+    pub fn admit(&mut self, admission: Admission) -> Result<Admitted, Error> {
+        if let Some(credential) = admission.credential
+            && !self.use_up(&credential)?
+        {
+            return Ok(Admitted::CredentialUsed);
+        }
+        if let Some(session) = admission.session {
+            let id = session.id;
+            self.by_user.insert(user_key(&session.identity.user, id).as_slice(), ())?;
+            self.by_expiry.insert(&expiry_key(session.expires_at, id), ())?;
+            self.sessions.insert(id.as_bytes(), record::encode(session).as_slice())?;
+        }
+        Ok(Admitted::Yes)
+    }
+
+    /// `false` if it was used before.
+    fn use_up(&mut self, credential: &CredentialId) -> Result<bool, Error> {
+        Ok(self.credentials.insert(credential.as_bytes(), ())?.is_none())
+    }
+
+    pub fn end(&mut self, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
+        let mut ended = Vec::new();
+        for id in ids {
+            let Some(bytes) = self.sessions.remove(id.as_bytes())? else { continue };
+            let session = record::decode(*id, bytes.value())?;
+            drop(bytes);
+            self.by_user.remove(user_key(&session.identity.user, *id).as_slice())?;
+            self.by_expiry.remove(&expiry_key(session.expires_at, *id))?;
+            ended.push(session);
+        }
+        Ok(ended)
+    }
+
+    pub fn sweep(&mut self, now: UnixMillis) -> Result<Swept, Error> {
+        let until = expiry_key(now, SessionId::from_bytes([0xff; 16]));
+        let sessions = first_of(&self.by_expiry, &until, SWEEP_SESSIONS)?;
+        let mut swept = Swept::default();
+        for key in &sessions {
+            if let Some(id) = key.last_chunk() {
+                swept.sessions.push(SessionId::from_bytes(*id));
+            }
+            // Also when its session is gone: an entry that leads nowhere must not come up again.
+            self.by_expiry.remove(key)?;
+        }
+        self.end(&swept.sessions.clone())?;
+
+        let credentials = first_of(&self.credentials, &until, SWEEP_CREDENTIALS)?;
+        for key in &credentials {
+            self.credentials.remove(key)?;
+        }
+        swept.credentials = credentials.len();
+        swept.more = sessions.len() == SWEEP_SESSIONS || credentials.len() == SWEEP_CREDENTIALS;
+        Ok(swept)
+    }
+}
+
+fn first_of(
+    table: &Table<'_, &'static [u8; 24], ()>,
+    until: &[u8; 24],
+    limit: usize,
+) -> Result<Vec<[u8; 24]>, Error> {
+    table.range::<&[u8; 24]>(..=until)?.take(limit).map(|entry| Ok(*entry?.0.value())).collect()
+}
+
+/// User names hold no control characters, so 0x00 ends one; ids have a fixed length.
+fn user_key(user: &str, id: SessionId) -> Vec<u8> {
+    [user.as_bytes(), &[0], id.as_bytes()].concat()
+}
+
+fn expiry_key(expires: UnixMillis, id: SessionId) -> [u8; 24] {
+    let mut key = [0; 24];
+    let (time, name) = key.split_at_mut(8);
+    time.copy_from_slice(&expires.0.to_be_bytes());
+    name.copy_from_slice(id.as_bytes());
+    key
+}

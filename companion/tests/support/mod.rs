@@ -1,0 +1,377 @@
+//! A companion on a free port of this process, and a proxy's side of the contract.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use meshgate_companion::domain::handshake::{NOISE, NoiseKeys, prologue};
+use meshgate_companion::domain::jwt::JwtKeys;
+use meshgate_companion::domain::key::{Key, Kind};
+use meshgate_companion::domain::login::{Keys, Logins, Policy};
+use meshgate_companion::domain::sessions::Sessions;
+use meshgate_companion::domain::ticket::{Issuer, Payload, TicketKeys};
+use meshgate_companion::domain::time::{Clock, ManualClock, UnixMillis};
+use meshgate_companion::service::server::{Companion, serve};
+use meshgate_companion::store::redb::RedbStore;
+use meshgate_proto::admin::v1::admin_client::AdminClient;
+use meshgate_proto::edge::v1::edge_client::EdgeClient;
+use meshgate_proto::edge::v1::{
+    Activate, Activated, Ended, FromProxy, Hello, Kick, Login, LoginAccepted, LoginRefused, Mode,
+    Refusal, ToProxy, from_proxy, to_proxy,
+};
+use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
+use prost::Message as _;
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use snow::{Builder, HandshakeState};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+pub const AUDIENCE: &str = "game";
+pub const LAYOUT: &str = "happy";
+pub const START: UnixMillis = UnixMillis(1_800_000_000_000);
+/// Nothing here takes long; a test that hangs should say where.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+}
+
+/// The keys of issuer and companion.
+pub struct KeyRing {
+    pub noise: Key,
+    pub ticket: Key,
+    pub jwk: String,
+    pub issuers: Vec<String>,
+}
+
+impl KeyRing {
+    pub fn new() -> Self {
+        let jwk = r#"{"kty":"oct","alg":"HS256","kid":"j1",
+            "k":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"}"#;
+        Self {
+            noise: Key::generate(Kind::Noise, Some("n1".into())).unwrap(),
+            ticket: Key::generate(Kind::TicketEd25519, Some("t1".into())).unwrap(),
+            jwk: jwk.into(),
+            issuers: vec!["https://login.example".into()],
+        }
+    }
+
+    fn companion(&self) -> Keys {
+        Keys {
+            noise: Some(NoiseKeys::new([&self.noise]).unwrap()),
+            tickets: TicketKeys::new([&self
+                .ticket
+                .public()
+                .unwrap_or_else(|| self.ticket.clone())])
+            .unwrap(),
+            jwt: JwtKeys::new([self.jwk.as_bytes()], self.issuers.clone()).unwrap(),
+        }
+    }
+
+    /// A ticket for `user` that is good for a minute; `change` makes it another one.
+    pub fn ticket(&self, user: &str, change: impl FnOnce(&mut Payload)) -> String {
+        let issuer = Issuer::new(&self.ticket).unwrap();
+        let mut payload = payload(user);
+        change(&mut payload);
+        issuer.issue(payload)
+    }
+}
+
+pub fn payload(user: &str) -> Payload {
+    let mut jti = [0; 8];
+    getrandom::fill(&mut jti).unwrap();
+    Payload {
+        kid: String::new(),
+        alg: meshgate_companion::domain::ticket::Algorithm::EdDsa,
+        sub: user.into(),
+        aud: AUDIENCE.into(),
+        iat: START.seconds(),
+        nbf: START.seconds(),
+        exp: START.seconds() + 60,
+        jti: format!("{jti:?}"),
+        roles: vec!["player".into()],
+        claims: [("zone".into(), "7".into())].into(),
+        once: false,
+    }
+}
+
+/// The ticket with another signature.
+pub fn forge(ticket: &str) -> String {
+    let (body, signature) = ticket.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{body}.{first}{}", &signature[1..])
+}
+
+/// A companion that serves until it is stopped.
+pub struct Server {
+    pub address: String,
+    pub keys: Arc<KeyRing>,
+    pub clock: Arc<ManualClock>,
+    pub sessions: Arc<Sessions>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let store = RedbStore::with_backend(InMemoryBackend::new()).unwrap();
+        Self::with(store, Arc::new(KeyRing::new()), Policy::default()).await
+    }
+
+    pub async fn on_file(path: &Path, keys: Arc<KeyRing>) -> Self {
+        Self::with(RedbStore::open(path).unwrap(), keys, Policy::default()).await
+    }
+
+    pub async fn with(store: RedbStore, keys: Arc<KeyRing>, policy: Policy) -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        let sessions =
+            Arc::new(Sessions::new(Arc::new(store), Arc::clone(&clock) as Arc<dyn Clock>));
+        let logins = Arc::new(Logins::new(Arc::clone(&sessions), keys.companion(), policy));
+        let companion = Companion { sessions: Arc::clone(&sessions), logins, name: "test".into() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            serve(companion, listener, None, shutdown).await.unwrap();
+        });
+        Self { address, keys, clock, sessions, stop: Some(stop), task }
+    }
+
+    pub async fn proxy(&self, name: &str) -> Proxy {
+        Proxy::attach(&self.address, name, vec![]).await
+    }
+
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel().await)
+    }
+
+    /// Stops and waits until the store is closed.
+    pub async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        soon(&mut self.task).await.unwrap();
+        let sessions = Arc::downgrade(&self.sessions);
+        drop(self);
+        // The last tasks let go of it.
+        soon(async {
+            while sessions.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// One worker of a proxy.
+pub struct Proxy {
+    up: mpsc::Sender<FromProxy>,
+    down: Streaming<ToProxy>,
+    next_ref: u64,
+}
+
+impl Proxy {
+    pub async fn attach(address: &str, name: &str, sessions: Vec<Vec<u8>>) -> Self {
+        let hello = Hello { contract: 1, proxy: name.into(), sessions };
+        let mut proxy = Self::open(address).await;
+        proxy.send(from_proxy::Kind::Hello(hello)).await;
+        match proxy.next().await {
+            to_proxy::Kind::Welcome(welcome) => assert_eq!(welcome.contract, 1),
+            other => panic!("no welcome but {other:?}"),
+        }
+        proxy
+    }
+
+    /// A stream without a Hello.
+    pub async fn open(address: &str) -> Self {
+        let mut client = EdgeClient::connect(address.to_owned()).await.unwrap();
+        let (up, queue) = mpsc::channel(64);
+        let down = soon(client.attach(ReceiverStream::new(queue))).await.unwrap().into_inner();
+        Self { up, down, next_ref: 1 }
+    }
+
+    pub async fn send(&self, kind: from_proxy::Kind) {
+        soon(self.up.send(FromProxy { kind: Some(kind) })).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> to_proxy::Kind {
+        soon(self.down.message()).await.unwrap().expect("a message").kind.unwrap()
+    }
+
+    /// The status that the companion ends the stream with.
+    pub async fn end(&mut self) -> Status {
+        loop {
+            match soon(self.down.message()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok("the end"),
+                Err(status) => return status,
+            }
+        }
+    }
+
+    pub async fn login(
+        &mut self,
+        mode: Mode,
+        message: impl Into<Vec<u8>>,
+    ) -> Result<LoginAccepted, LoginRefused> {
+        self.login_with(mode, message, |_| ()).await
+    }
+
+    pub async fn login_with(
+        &mut self,
+        mode: Mode,
+        message: impl Into<Vec<u8>>,
+        change: impl FnOnce(&mut Login),
+    ) -> Result<LoginAccepted, LoginRefused> {
+        let reference = self.next_ref;
+        self.next_ref += 1;
+        let mut login = Login {
+            r#ref: reference,
+            mode: mode.into(),
+            audience: AUDIENCE.into(),
+            layout: LAYOUT.into(),
+            message: message.into(),
+            peer: "203.0.113.7:40112".into(),
+        };
+        change(&mut login);
+        self.send(from_proxy::Kind::Login(login)).await;
+        match self.next().await {
+            to_proxy::Kind::LoginAccepted(accepted) => {
+                assert_eq!(accepted.r#ref, reference);
+                Ok(accepted)
+            }
+            to_proxy::Kind::LoginRefused(refused) => {
+                assert_eq!(refused.r#ref, reference);
+                Err(refused)
+            }
+            other => panic!("neither accepted nor refused but {other:?}"),
+        }
+    }
+
+    pub async fn activate(&mut self, session_id: &[u8]) -> Activated {
+        let reference = self.next_ref;
+        self.next_ref += 1;
+        let activate = Activate { r#ref: reference, session_id: session_id.to_vec() };
+        self.send(from_proxy::Kind::Activate(activate)).await;
+        match self.next().await {
+            to_proxy::Kind::Activated(activated) => {
+                assert_eq!(activated.r#ref, reference);
+                activated
+            }
+            other => panic!("not activated but {other:?}"),
+        }
+    }
+
+    pub async fn ended(&self, session_id: &[u8]) {
+        self.send(from_proxy::Kind::Ended(Ended { session_id: session_id.to_vec() })).await;
+    }
+
+    pub async fn kicked(&mut self) -> Kick {
+        match self.next().await {
+            to_proxy::Kind::Kick(kick) => kick,
+            other => panic!("no kick but {other:?}"),
+        }
+    }
+
+    /// Asserts that nothing was said before the answer to one more login.
+    pub async fn heard_nothing(&mut self) {
+        let refused = self.login(Mode::Ticket, "garbage").await.unwrap_err();
+        assert_eq!(refused.refusal(), Refusal::Malformed);
+    }
+}
+
+/// A disk in memory that can be broken.
+#[derive(Debug, Default, Clone)]
+pub struct Disk {
+    inner: Arc<InMemoryBackend>,
+    pub broken: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn work(&self) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.work()?;
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.work()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.work()?;
+        self.inner.write(offset, data)
+    }
+}
+
+/// A client's side of a Noise login, written against the text of the protocol.
+pub struct NoiseClient {
+    state: HandshakeState,
+    pub message: Vec<u8>,
+}
+
+impl NoiseClient {
+    pub fn new(key: &Key, credential: Credential) -> Self {
+        let request = LoginRequest { credential: Some(credential), client: "test/1".into() };
+        Self::with(key, LAYOUT, AUDIENCE, &request.encode_to_vec())
+    }
+
+    pub fn with(key: &Key, layout: &str, audience: &str, payload: &[u8]) -> Self {
+        let public = key.public().unwrap();
+        let bound = prologue(layout, audience, key.id().as_bytes()).unwrap();
+        let mut state = Builder::new(NOISE.parse().unwrap())
+            .remote_public_key(public.bytes().expose())
+            .unwrap()
+            .prologue(&bound)
+            .unwrap()
+            .build_initiator()
+            .unwrap();
+        let mut noise = vec![0; payload.len() + 48];
+        let length = state.write_message(payload, &mut noise).unwrap();
+        noise.truncate(length);
+        let mut message = vec![1, 1, u8::try_from(key.id().len()).unwrap()];
+        message.extend_from_slice(key.id().as_bytes());
+        message.extend_from_slice(&noise);
+        Self { state, message }
+    }
+
+    /// The reply, and the keys of both directions.
+    pub fn finish(mut self, reply: &[u8]) -> (LoginReply, Vec<u8>, Vec<u8>) {
+        assert_eq!(reply[..2], [1, 1]);
+        let mut payload = vec![0; reply.len()];
+        let length = self.state.read_message(&reply[2..], &mut payload).unwrap();
+        let reply = LoginReply::decode(&payload[..length]).unwrap();
+        let (up, down) = self.state.dangerously_get_raw_split();
+        (reply, up.to_vec(), down.to_vec())
+    }
+}
