@@ -1,0 +1,307 @@
+//! Calls in any order over one connection.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+
+use tokio::net::ToSocketAddrs;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+use crate::connection::{Connection, Receiver, Sender};
+use crate::error::{CallError, Error};
+use crate::frame::{Flags, Frame, command};
+use crate::login::{Login, LoginReply};
+
+/// Pushes that nobody fetched; beyond them the connection is no longer read.
+const MAX_PUSHES: usize = 1024;
+
+/// A logged-in client. Clones share the connection, which closes with the last of them.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The text of the goodbye frame, if there was one.
+    pub goodbye: Option<String>,
+    /// What was wrong, unless the server closed in good order.
+    pub error: Option<String>,
+}
+
+struct Shared {
+    sender: Mutex<Sender>,
+    session: Option<LoginReply>,
+    sequence: AtomicU32,
+    waiting: Arc<Waiting>,
+    pushes: Mutex<mpsc::Receiver<Frame>>,
+    closed: watch::Receiver<Option<Closed>>,
+    reading: tokio::task::JoinHandle<()>,
+}
+
+/// Who waits for which sequence; `None` once no answer can come any more.
+struct Waiting(SyncMutex<Option<HashMap<u32, oneshot::Sender<Frame>>>>);
+
+impl Client {
+    /// Connects and logs in.
+    pub async fn connect(server: impl ToSocketAddrs, login: &Login) -> Result<Self, Error> {
+        Self::over(Connection::connect(server).await?, login).await
+    }
+
+    /// Logs in over a connection that is open already.
+    pub async fn over(mut connection: Connection, login: &Login) -> Result<Self, Error> {
+        let session = connection.login(login).await?;
+        let Connection { sender, receiver } = connection;
+        let waiting = Arc::new(Waiting(SyncMutex::new(Some(HashMap::new()))));
+        let (push, pushes) = mpsc::channel(MAX_PUSHES);
+        let (report, closed) = watch::channel(None);
+        let reading = tokio::spawn(read(receiver, waiting.clone(), push, report));
+        let shared = Shared {
+            sender: Mutex::new(sender),
+            session,
+            sequence: AtomicU32::new(1),
+            waiting,
+            pushes: Mutex::new(pushes),
+            closed,
+            reading,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What the server said to the login; `None` for [`Login::None`].
+    pub fn session(&self) -> Option<&LoginReply> {
+        self.shared.session.as_ref()
+    }
+
+    /// Calls and waits for the reply's body, however long it takes.
+    pub async fn call(&self, command: u32, body: impl Into<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+        let reply = self.call_frame(Frame::request(command, 0, body)).await?;
+        if reply.status != 0 || reply.flags.has(Flags::ERROR) {
+            let status = reply.status;
+            let text = reply.into_body().ok_or(CallError::Compression)?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            return Err(CallError::Status { status, text });
+        }
+        reply.into_body().ok_or(CallError::Compression)
+    }
+
+    /// Sends `frame` with a sequence of its own and waits for the reply as it is.
+    pub async fn call_frame(&self, frame: Frame) -> Result<Frame, CallError> {
+        let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        if !self.shared.waiting.add(sequence, answer) {
+            return Err(self.shared.closed_error());
+        }
+        // Taken back if the caller gives up: a late reply is then nobody's.
+        let _place = Place { waiting: &self.shared.waiting, sequence };
+        self.send(&Frame { sequence, ..frame }).await?;
+        answered.await.map_err(|_| self.shared.closed_error())
+    }
+
+    /// Sends a request that wants no answer.
+    pub async fn one_way(&self, command: u32, body: impl Into<Vec<u8>>) -> Result<(), CallError> {
+        let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
+        let frame = Frame::request(command, sequence, body);
+        self.send(&Frame { flags: Flags::ONE_WAY, ..frame }).await
+    }
+
+    /// Sends a frame as it is, sealed if the login agreed on keys; its answer, if its sequence
+    /// is nobody's, comes as a push.
+    pub async fn send(&self, frame: &Frame) -> Result<(), CallError> {
+        let sent = self.shared.sender.lock().await.send(frame).await;
+        sent.map_err(|error| match error {
+            Error::TooLong => CallError::TooLong,
+            _ => self.shared.closed_error(),
+        })
+    }
+
+    /// Sends any bytes as they are.
+    pub async fn send_raw(&self, bytes: &[u8]) -> Result<(), CallError> {
+        let sent = self.shared.sender.lock().await.send_raw(bytes).await;
+        sent.map_err(|_| self.shared.closed_error())
+    }
+
+    /// The next frame that answers no call of this client; `None` when the connection ended.
+    pub async fn next_push(&self) -> Option<Frame> {
+        self.shared.pushes.lock().await.recv().await
+    }
+
+    /// Waits for the connection's end.
+    pub async fn closed(&self) -> Closed {
+        let mut closed = self.shared.closed.clone();
+        let end = closed.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        end.unwrap_or(Closed { goodbye: None, error: None })
+    }
+}
+
+impl Shared {
+    fn closed_error(&self) -> CallError {
+        let goodbye = self.closed.borrow().as_ref().and_then(|closed| closed.goodbye.clone());
+        CallError::Closed { goodbye }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Waiting {
+    fn with<T>(&self, f: impl FnOnce(&mut Option<HashMap<u32, oneshot::Sender<Frame>>>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `false`: the connection has ended.
+    fn add(&self, sequence: u32, answer: oneshot::Sender<Frame>) -> bool {
+        self.with(|open| open.as_mut().map(|open| open.insert(sequence, answer)).is_some())
+    }
+
+    fn remove(&self, sequence: u32) -> Option<oneshot::Sender<Frame>> {
+        self.with(|open| open.as_mut()?.remove(&sequence))
+    }
+}
+
+/// A place among those who wait.
+struct Place<'a> {
+    waiting: &'a Waiting,
+    sequence: u32,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.remove(self.sequence);
+    }
+}
+
+async fn read(
+    mut receiver: Receiver,
+    waiting: Arc<Waiting>,
+    push: mpsc::Sender<Frame>,
+    report: watch::Sender<Option<Closed>>,
+) {
+    let error = loop {
+        match receiver.receive().await {
+            Ok(Some(frame)) if frame.command == command::GOODBYE => {}
+            Ok(Some(frame)) => {
+                let answer = match frame.flags.has(Flags::PUSH) {
+                    true => None,
+                    false => waiting.remove(frame.sequence),
+                };
+                match answer {
+                    Some(answer) => drop(answer.send(frame)),
+                    None => drop(push.send(frame).await),
+                }
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    let goodbye = receiver.goodbye().map(str::to_owned);
+    report.send_replace(Some(Closed { goodbye, error }));
+    // Whoever waits is told now, and nobody comes after them.
+    waiting.with(|open| drop(open.take()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client and the server's end of its connection.
+    async fn pair() -> (Client, Connection) {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let ((from_server, to_server), (from_client, to_client)) =
+            (tokio::io::split(client), tokio::io::split(server));
+        let client = Client::over(Connection::over(from_server, to_server), &Login::None).await;
+        (client.unwrap(), Connection::over(from_client, to_client))
+    }
+
+    fn reply(request: Frame) -> Frame {
+        Frame { flags: Flags::REPLY, ..request }
+    }
+
+    #[tokio::test]
+    async fn replies_find_their_calls_in_any_order() {
+        let (client, mut server) = pair().await;
+        let serve = async {
+            let first = server.receiver.expect().await.unwrap();
+            let second = server.receiver.expect().await.unwrap();
+            server.send(&reply(second)).await.unwrap();
+            server.send(&reply(first)).await.unwrap();
+        };
+        let (one, two, ()) =
+            tokio::join!(client.call(1101, *b"one"), client.call(1102, *b"two"), serve);
+        assert_eq!((one.unwrap(), two.unwrap()), (b"one".to_vec(), b"two".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn an_error_frame_is_an_error() {
+        let (client, mut server) = pair().await;
+        let serve = async {
+            let request = server.receiver.expect().await.unwrap();
+            let flags = Flags::REPLY.with(Flags::ERROR);
+            let body = b"no".to_vec();
+            server.send(&Frame { flags, status: 5, body, ..request }).await.unwrap();
+        };
+        let (result, ()) = tokio::join!(client.call(1101, *b""), serve);
+        assert_eq!(result.unwrap_err().to_string(), "status 5: no");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_reply_is_read() {
+        let (client, mut server) = pair().await;
+        let serve = async {
+            let request = server.receiver.expect().await.unwrap();
+            server.send(&reply(request).compress()).await.unwrap();
+        };
+        let (result, ()) = tokio::join!(client.call(1101, vec![b'x'; 1000]), serve);
+        assert_eq!(result.unwrap(), vec![b'x'; 1000]);
+    }
+
+    #[tokio::test]
+    async fn one_way_frames_and_pushes_stand_for_themselves() {
+        let (client, mut server) = pair().await;
+        client.one_way(1003, *b"hi").await.unwrap();
+        let frame = server.receiver.expect().await.unwrap();
+        assert_eq!((frame.flags, frame.command), (Flags::ONE_WAY, 1003));
+        // A push may carry any sequence, also one that a call waits for.
+        let serve = async {
+            let request = server.receiver.expect().await.unwrap();
+            let push = Frame { flags: Flags::PUSH, command: 9, ..request.clone() };
+            server.send(&push).await.unwrap();
+            server.send(&reply(request)).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.call(1101, *b"call"), serve);
+        assert_eq!(answer.unwrap(), b"call");
+        assert_eq!(client.next_push().await.unwrap().command, 9);
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_reaches_every_call_in_flight() {
+        let (client, mut server) = pair().await;
+        let serve = async {
+            server.receiver.expect().await.unwrap();
+            server.receiver.expect().await.unwrap();
+            let goodbye = Frame::request(command::GOODBYE, 0, *b"kicked");
+            server.send(&Frame { flags: Flags::PUSH, ..goodbye }).await.unwrap();
+            drop(server);
+        };
+        let (one, two, ()) = tokio::join!(client.call(1101, *b""), client.call(1101, *b""), serve);
+        for result in [one, two, client.call(1101, *b"").await] {
+            let goodbye = Some("kicked".to_owned());
+            assert!(matches!(result, Err(CallError::Closed { goodbye: text }) if text == goodbye));
+        }
+        let goodbye = Some("kicked".to_owned());
+        assert_eq!(client.closed().await, Closed { goodbye, error: None });
+        assert_eq!(client.next_push().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_last_clone_closes_the_connection() {
+        let (client, mut server) = pair().await;
+        drop(client.clone());
+        drop(client);
+        assert!(server.receive().await.unwrap().is_none());
+    }
+}

@@ -1,0 +1,182 @@
+//! The game as ordinary tonic services, with health and reflection.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
+use tonic::{Code, Request, Response, Status};
+
+use crate::demo::v1::echo_server::{Echo, EchoServer};
+use crate::demo::v1::hall_server::{Hall as HallService, HallServer};
+use crate::demo::v1::{
+    EchoReply, EchoRequest, Empty, EnterReply, EnterRequest, FailRequest, LeaveRequest, LookReply,
+    MoveReply, MoveRequest, SayRequest, SlowRequest, WhoamiReply,
+};
+use crate::hall::{Hall, HallError};
+
+/// The longest that `Slow` waits: a test that asks for more has a typing error.
+pub const MAX_SLOW: Duration = Duration::from_secs(60);
+/// How much of a message is printed.
+const PRINTED: usize = 160;
+
+/// One running game.
+#[derive(Debug, Default, Clone)]
+pub struct Game {
+    hall: Arc<Mutex<Hall>>,
+    print_calls: bool,
+}
+
+impl Game {
+    /// `print_calls`: one line on standard output for each call, with its metadata.
+    pub fn new(print_calls: bool) -> Self {
+        Self { print_calls, ..Self::default() }
+    }
+
+    /// Serves until `stop` completes, then lets the calls in flight finish.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<EchoServer<Game>>().await;
+        health.set_serving::<HallServer<Game>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(crate::demo::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(EchoServer::new(self.clone()))
+            .add_service(HallServer::new(self))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+            .await?;
+        Ok(())
+    }
+
+    fn hall(&self) -> MutexGuard<'_, Hall> {
+        self.hall.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints the call if asked to, and gives its message.
+    fn take<M: Debug>(&self, method: &str, request: Request<M>) -> M {
+        if self.print_calls {
+            let mut message = format!("{:?}", request.get_ref());
+            if let Some((cut, _)) = message.char_indices().nth(PRINTED) {
+                message.truncate(cut);
+                message.push('…');
+            }
+            let metadata: Vec<String> = text_metadata(request.metadata())
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            println!("call demo.v1.{method} {message} [{}]", metadata.join(" "));
+        }
+        request.into_inner()
+    }
+}
+
+/// Text metadata by name; several values of one name are joined by `", "`. Binary metadata
+/// (`-bin`) is shown in its base64 form.
+fn text_metadata(metadata: &MetadataMap) -> BTreeMap<String, String> {
+    let mut by_name = BTreeMap::<String, String>::new();
+    for pair in metadata.iter() {
+        let (name, value) = match &pair {
+            KeyAndValueRef::Ascii(name, value) => (name.as_str(), value.as_encoded_bytes()),
+            KeyAndValueRef::Binary(name, value) => (name.as_str(), value.as_encoded_bytes()),
+        };
+        let value = String::from_utf8_lossy(value);
+        by_name
+            .entry(name.to_owned())
+            .and_modify(|all| {
+                all.push_str(", ");
+                all.push_str(&value);
+            })
+            .or_insert_with(|| value.into_owned());
+    }
+    by_name
+}
+
+impl From<HallError> for Status {
+    fn from(error: HallError) -> Self {
+        Status::new(error.code(), error.to_string())
+    }
+}
+
+#[tonic::async_trait]
+impl Echo for Game {
+    async fn echo(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
+        let EchoRequest { body } = self.take("Echo/Echo", request);
+        Ok(Response::new(EchoReply { body }))
+    }
+
+    async fn slow(&self, request: Request<SlowRequest>) -> Result<Response<EchoReply>, Status> {
+        let SlowRequest { millis, body } = self.take("Echo/Slow", request);
+        let wait = Duration::from_millis(millis.into());
+        if wait > MAX_SLOW {
+            return Err(Status::invalid_argument(format!("at most {} ms", MAX_SLOW.as_millis())));
+        }
+        tokio::time::sleep(wait).await;
+        Ok(Response::new(EchoReply { body }))
+    }
+
+    async fn fail(&self, request: Request<FailRequest>) -> Result<Response<Empty>, Status> {
+        let FailRequest { code, message } = self.take("Echo/Fail", request);
+        match i32::try_from(code) {
+            Ok(0) => Ok(Response::new(Empty {})),
+            Ok(code @ 1..=16) => Err(Status::new(Code::from_i32(code), message)),
+            _ => Err(Status::invalid_argument("a status code is a number from 0 to 16")),
+        }
+    }
+
+    async fn whoami(&self, request: Request<Empty>) -> Result<Response<WhoamiReply>, Status> {
+        let metadata = text_metadata(request.metadata());
+        self.take("Echo/Whoami", request);
+        Ok(Response::new(WhoamiReply { metadata }))
+    }
+}
+
+#[tonic::async_trait]
+impl HallService for Game {
+    async fn enter(&self, request: Request<EnterRequest>) -> Result<Response<EnterReply>, Status> {
+        let EnterRequest { name } = self.take("Hall/Enter", request);
+        let mut hall = self.hall();
+        let player = hall.enter(&name)?;
+        let players = u32::try_from(hall.players().len()).unwrap_or(u32::MAX);
+        Ok(Response::new(EnterReply { player: Some(player), players }))
+    }
+
+    async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        let MoveRequest { player_id, dx, dy } = self.take("Hall/Move", request);
+        let position = self.hall().walk(player_id, dx, dy)?;
+        Ok(Response::new(MoveReply { position: Some(position) }))
+    }
+
+    async fn say(&self, request: Request<SayRequest>) -> Result<Response<Empty>, Status> {
+        let SayRequest { player_id, text } = self.take("Hall/Say", request);
+        self.hall().say(player_id, &text)?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn look(&self, request: Request<Empty>) -> Result<Response<LookReply>, Status> {
+        self.take("Hall/Look", request);
+        let hall = self.hall();
+        Ok(Response::new(LookReply {
+            players: hall.players().cloned().collect(),
+            lines: hall.lines().cloned().collect(),
+        }))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Empty>, Status> {
+        let LeaveRequest { player_id } = self.take("Hall/Leave", request);
+        self.hall().leave(player_id)?;
+        Ok(Response::new(Empty {}))
+    }
+}
