@@ -1,1 +1,28 @@
 //! End-to-end tests: real Envoy, real companion, real services.
+//!
+//! Everything listens on free ports and stops with the test that started it. The binaries are
+//! those of `scripts/build`; `scripts/test` sets `MESHGATE_ENVOY` and `MESHGATE_WASM`.
+
+pub mod companion;
+pub mod envoy;
+pub mod process;
+pub mod services;
+
+pub use companion::Companion;
+pub use envoy::Envoy;
+pub use services::GameServer;
+
+/// The commands of the demo's layout and table (`envoy-config/`).
+pub mod command {
+    pub const LOGIN: u32 = 1;
+    pub const GOODBYE: u32 = 2;
+    pub const ENTER: u32 = 1001;
+    pub const MOVE: u32 = 1002;
+    pub const SAY: u32 = 1003;
+    pub const LOOK: u32 = 1004;
+    pub const ECHO: u32 = 1100;
+    pub const ECHO_BYTES: u32 = 1101;
+    pub const SLOW: u32 = 1102;
+    pub const FAIL: u32 = 1103;
+    pub const WHOAMI: u32 = 1104;
+}

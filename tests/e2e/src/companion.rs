@@ -1,0 +1,114 @@
+//! A real companion, with keys and a store of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
+use meshgate_client::{Credential, Login, NoiseServer};
+use serde_json::Value;
+
+use crate::process::{Process, program};
+
+/// The audience of the bootstraps in `envoy-config/`.
+pub const AUDIENCE: &str = "demo";
+const LAYOUT: &str = "game";
+
+pub struct Companion {
+    pub process: Process,
+    pub address: SocketAddr,
+    folder: tempfile::TempDir,
+    public_key: [u8; 32],
+}
+
+impl Companion {
+    pub fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        let public =
+            meshgate(&["keygen", "noise", "--id", "k1", "--out", &text(path("noise.json"))])?;
+        meshgate(&["keygen", "ticket-ed25519", "--id", "t1", "--out", &text(path("ticket.json"))])?;
+        let public: Value = serde_json::from_str(&public[public.find('{').context("no key")?..])?;
+        let public_key = STANDARD.decode(public["key"].as_str().context("no key")?)?;
+        let public_key = public_key.try_into().ok().context("a key has 32 bytes")?;
+        let (process, address) = serve(&folder, "127.0.0.1:0")?;
+        Ok(Self { process, address, folder, public_key })
+    }
+
+    /// Starts it again at the same address, with the same keys and store, after it ended.
+    pub fn restart(&mut self) -> Result<()> {
+        let (process, address) = serve(&self.folder, &self.address.to_string())?;
+        self.process = process;
+        self.address = address;
+        Ok(())
+    }
+
+    /// A ticket for `user`, with more of `meshgate ticket issue`'s arguments.
+    pub fn ticket(&self, user: &str, more: &[&str]) -> Result<Credential> {
+        let key = text(self.folder.path().join("ticket.json"));
+        let mut arguments = vec!["ticket", "issue", "--key", &key, "--user", user];
+        arguments.extend(["--audience", AUDIENCE]);
+        arguments.extend(more);
+        Ok(Credential::Ticket(meshgate(&arguments)?.trim().to_owned()))
+    }
+
+    pub fn noise_server(&self) -> NoiseServer {
+        NoiseServer {
+            public_key: self.public_key,
+            key_id: b"k1".to_vec(),
+            audience: AUDIENCE.into(),
+            layout: LAYOUT.into(),
+        }
+    }
+
+    pub fn noise_login(&self, user: &str, more: &[&str]) -> Result<Login> {
+        Ok(Login::Noise { server: self.noise_server(), credential: self.ticket(user, more)? })
+    }
+
+    pub fn ticket_login(&self, user: &str, more: &[&str]) -> Result<Login> {
+        Ok(Login::Ticket(self.ticket(user, more)?))
+    }
+
+    /// Runs an operator's command, such as `["session", "list", "--json"]`.
+    pub fn operate(&self, arguments: &[&str]) -> Result<String> {
+        let server = self.address.to_string();
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--server", &server]);
+        meshgate(&arguments)
+    }
+}
+
+fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<(Process, SocketAddr)> {
+    let mut command = Command::new(program("meshgate")?);
+    command
+        .args(["serve", "--listen", listen, "--log", "debug"])
+        .arg("--store")
+        .arg(folder.path().join("store.redb"))
+        .arg("--noise-key")
+        .arg(folder.path().join("noise.json"))
+        .arg("--ticket-key")
+        .arg(folder.path().join("ticket.json"))
+        .stderr(File::create(folder.path().join("companion.log"))?);
+    Process::listening("meshgate", &mut command)
+}
+
+fn meshgate(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program("meshgate")?).args(arguments).output()?;
+    if !output.status.success() {
+        bail!("meshgate {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn text(path: PathBuf) -> String {
+    path.display().to_string()
+}
+
+impl Companion {
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("companion.log")).unwrap_or_default()
+    }
+}

@@ -1,0 +1,195 @@
+//! A real Envoy with a bootstrap of `envoy-config/`, on free ports.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::{PATIENCE, Process, prepared, root};
+
+pub struct Envoy {
+    process: Process,
+    admin: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+/// What the ports of the bootstraps stand for; `Envoy::start` puts others in their place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backends {
+    /// 7700: the game.
+    pub game: Option<SocketAddr>,
+    /// 7710: a second gRPC service.
+    pub second: Option<SocketAddr>,
+    /// 7600: the companion.
+    pub companion: Option<SocketAddr>,
+}
+
+impl Envoy {
+    /// Runs `envoy-config/NAME`. `edits` replace text in it, in order, after the ports.
+    pub fn start(name: &str, backends: Backends, edits: &[(&str, &str)]) -> Result<Self> {
+        let path = root().join("envoy-config").join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Self::start_text(&text, backends, edits)
+    }
+
+    pub fn start_text(text: &str, backends: Backends, edits: &[(&str, &str)]) -> Result<Self> {
+        let wasm = prepared("MESHGATE_WASM", ".meshgate/meshgate.wasm")?;
+        let mut text = text.replace(".meshgate/meshgate.wasm", &wasm.display().to_string());
+        let mut ports = vec![(9901, Some(0)), (7000, Some(0))];
+        ports.push((7700, backends.game.map(|address| address.port())));
+        ports.push((7710, backends.second.map(|address| address.port())));
+        ports.push((7600, backends.companion.map(|address| address.port())));
+        for (from, to) in ports {
+            if let Some(to) = to {
+                text = text.replace(&format!("port_value: {from}"), &format!("port_value: {to}"));
+            }
+        }
+        for (from, to) in edits {
+            if !text.contains(from) {
+                bail!("the bootstrap does not contain {from:?}");
+            }
+            text = text.replace(from, to);
+        }
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("envoy.yaml"), text)?;
+        let log = File::create(folder.path().join("envoy.log"))?;
+        let mut command = Command::new(prepared("MESHGATE_ENVOY", ".meshgate/envoy/1.40.0/envoy")?);
+        command
+            .current_dir(root())
+            .arg("-c")
+            .arg(folder.path().join("envoy.yaml"))
+            .arg("--admin-address-path")
+            .arg(folder.path().join("admin"))
+            .args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "warning"])
+            .args(["--component-log-level", "wasm:debug"])
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process = Process::spawn("envoy", &mut command)?;
+        let mut envoy = Self { process, admin: SocketAddr::from(([127, 0, 0, 1], 0)), folder };
+        envoy.wait_ready()?;
+        Ok(envoy)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let admin = self.folder.path().join("admin");
+        self.wait_for("Envoy to be ready", |envoy| {
+            let Ok(address) = fs::read_to_string(&admin) else { return Ok(false) };
+            let Ok(address) = address.trim().parse() else { return Ok(false) };
+            envoy.admin = address;
+            Ok(envoy.get("/ready").is_ok_and(|body| body.starts_with("LIVE")))
+        })
+    }
+
+    /// Polls until `condition` holds.
+    pub fn wait_for(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !condition(self)? {
+            if !self.process.is_running() || Instant::now() > until {
+                bail!("waited in vain for {what}; Envoy's log:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Where the listener of this name listens.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        let listeners: Value = serde_json::from_str(&self.get("/listeners?format=json")?)?;
+        let statuses = listeners["listener_statuses"].as_array().context("no listeners")?;
+        let found = statuses.iter().find(|status| status["name"] == name);
+        let socket = &found.with_context(|| format!("no listener {name}"))?["local_address"]["socket_address"];
+        let port = socket["port_value"].as_u64().context("no port")?;
+        Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
+    }
+
+    /// The listener for private clients.
+    pub fn private(&self) -> Result<SocketAddr> {
+        self.listener("private")
+    }
+
+    /// A counter or gauge by its full name; `None` if Envoy does not have it (yet).
+    pub fn stat(&self, name: &str) -> Result<Option<u64>> {
+        let text = self.get(&format!("/stats?filter=^{}$", name.replace('.', "\\.")))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Ok(value.and_then(|value| value.trim().parse().ok()))
+    }
+
+    /// Waits until a stat has this value.
+    pub fn wait_stat(&mut self, name: &str, value: u64) -> Result<()> {
+        self.wait_for(&format!("{name} = {value}"), |envoy| Ok(envoy.stat(name)? == Some(value)))
+    }
+
+    /// GET of the admin interface.
+    pub fn get(&self, path: &str) -> Result<String> {
+        self.request("GET", path)
+    }
+
+    pub fn post(&self, path: &str) -> Result<String> {
+        self.request("POST", path)
+    }
+
+    fn request(&self, method: &str, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        let (head, body) = response.split_once("\r\n\r\n").context("no HTTP response")?;
+        Ok(if head.contains("transfer-encoding: chunked") {
+            unchunk(body)
+        } else {
+            body.to_owned()
+        })
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("envoy.log")).unwrap_or_default()
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.path().join("envoy.log")
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        // A test that panicked shows what Envoy saw.
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(60).collect();
+            for line in tail.iter().rev() {
+                eprintln!("envoy: {line}");
+            }
+        }
+    }
+}
+
+fn unchunk(body: &str) -> String {
+    let mut rest = body;
+    let mut whole = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || after.len() < size {
+            break;
+        }
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
