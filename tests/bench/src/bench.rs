@@ -1,0 +1,269 @@
+//! What is measured, in which order.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::login::{bare_handshakes, logins};
+use crate::report::{Findings, Logins, verdicts};
+use crate::run::{Pace, Row, Shape, idle_memory, measure};
+use crate::scenario::{self, Parts, Running, Scenario, Servers, Speaks, Through};
+use crate::{chart, machine};
+
+/// Bytes that are echoed.
+pub const SIZES: [usize; 2] = [64, 1024];
+pub const SHAPES: [Shape; 3] = [Shape::ONE, Shape::BUSY, Shape::CROWD];
+
+/// Calls in flight, in all, while connections or commands grow.
+const SCALING_IN_FLIGHT: usize = 64;
+const CONNECTIONS: [usize; 4] = [1, 100, 1000, 8000];
+/// The routed ways hold three sockets for a connection, all others two.
+const ROUTED_CONNECTIONS: usize = 5000;
+const COMMANDS: [u32; 3] = [1, 100, 10_000];
+const IDLE_CONNECTIONS: usize = 2000;
+/// Files that a process needs besides its connections' sockets.
+const OTHER_FILES: u64 = 200;
+
+#[derive(Args)]
+pub struct Options {
+    /// A small round, in less than five minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only these scenarios, and of the further parts only those named: idle, logins,
+    /// connections, commands
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    only: Vec<String>,
+    /// Write every measurement to this file, as one array of objects
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the chart to this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// How often everything is measured [default: 5, with --quick 2]
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// How long a measurement takes, in seconds [default: 2, with --quick 0.6]
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    #[arg(long, env = "MESHGATE_ENVOY", default_value = ".meshgate/envoy/1.40.0/envoy")]
+    envoy: PathBuf,
+    #[arg(long, env = "MESHGATE_WASM", default_value = ".meshgate/meshgate.wasm")]
+    wasm: PathBuf,
+    /// The companion's program [default: `meshgate` beside this one]
+    #[arg(long, env = "MESHGATE_COMPANION")]
+    companion: Option<PathBuf>,
+}
+
+/// What is measured besides the grid.
+const IDLE: &str = "idle";
+const LOGINS: &str = "logins";
+const SCALING_CONNECTIONS: &str = "connections";
+const SCALING_COMMANDS: &str = "commands";
+const PARTS: [&str; 4] = [IDLE, LOGINS, SCALING_CONNECTIONS, SCALING_COMMANDS];
+
+/// Runs the benchmark and prints what it found. Called from the project's root.
+pub fn run(options: &Options) -> Result<()> {
+    options.check()?;
+    let began = Instant::now();
+    let machine = machine::describe();
+    println!("{machine}");
+    let bench = Bench::start(options)?;
+    let mut findings = Findings::default();
+    // What was found before something failed is worth to be seen.
+    let measured = bench.measure(&mut findings);
+
+    let names: Vec<&str> = bench.scenarios.iter().map(|scenario| scenario.name).collect();
+    println!("{}", findings.tables(&names, &SHAPES, &SIZES));
+    println!("{}", findings.rest());
+    println!("{}", verdicts(&findings.targets()));
+    let rows: Vec<&Row> = findings.all_rows().collect();
+    let errors: u64 = rows.iter().map(|row| row.errors).sum();
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+        println!("every measurement: {}", path.display());
+    }
+    if let Some(path) = &options.svg {
+        fs::write(path, chart::draw(&findings, &names, &machine))?;
+        println!("chart: {}", path.display());
+    }
+    println!("took {:.0} s", began.elapsed().as_secs_f64());
+    measured?;
+    ensure!(errors == 0, "{errors} calls failed: the figures do not count");
+    Ok(())
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    parts: Parts,
+    pace: Pace,
+    scenarios: Vec<Scenario>,
+    servers: Servers,
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        let scenarios = scenario::ALL.map(|scenario| scenario.name);
+        for name in &self.only {
+            let known = scenarios.iter().chain(&PARTS).any(|known| known == name);
+            let all = [&scenarios[..], &PARTS[..]].concat().join(", ");
+            ensure!(known, "{name:?} is neither a scenario nor a part, expected some of {all}");
+        }
+        Ok(())
+    }
+
+    /// Whether a scenario of the grid, or another part, was asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    fn pace(&self) -> Pace {
+        let (rounds, seconds) = if self.quick { (2, 0.6) } else { (5, 2.0) };
+        Pace {
+            rounds: self.rounds.unwrap_or(rounds),
+            warm_up: Duration::from_millis(if self.quick { 200 } else { 400 }),
+            measure: Duration::from_secs_f64(self.seconds.unwrap_or(seconds)),
+        }
+    }
+}
+
+impl<'a> Bench<'a> {
+    fn start(options: &'a Options) -> Result<Self> {
+        let root = std::env::current_dir()?;
+        let companion = match &options.companion {
+            Some(path) => root.join(path),
+            None => std::env::current_exe()?.with_file_name("meshgate"),
+        };
+        let (envoy, wasm) = (root.join(&options.envoy), root.join(&options.wasm));
+        ensure!(envoy.exists(), "{} is missing: run scripts/envoy", envoy.display());
+        let parts = Parts { root, envoy, wasm, companion };
+        let chosen = |scenario: &Scenario| options.wants(scenario.name);
+        let scenarios: Vec<Scenario> = scenario::ALL.into_iter().filter(chosen).collect();
+        let sealed = scenarios.iter().any(|scenario| scenario.speaks == Speaks::SealedFrames);
+        let servers = Servers::start(&parts, sealed || options.wants(LOGINS))?;
+        Ok(Self { options, parts, pace: options.pace(), scenarios, servers })
+    }
+
+    fn measure(&self, findings: &mut Findings) -> Result<()> {
+        if !self.scenarios.is_empty() {
+            self.grid(findings)?;
+        }
+        for part in PARTS.into_iter().filter(|part| self.options.wants(part)) {
+            let began = Instant::now();
+            match part {
+                IDLE => self.idle(findings)?,
+                LOGINS => self.logins(findings)?,
+                SCALING_CONNECTIONS => self.connections(findings)?,
+                _ => self.commands(findings)?,
+            }
+            println!("{part} ({:.0} s)", began.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    fn up(&self, scenario: &Scenario, commands: u32) -> Result<Running> {
+        let up = scenario.start(&self.parts, &self.servers, commands);
+        up.with_context(|| format!("cannot start {}", scenario.name))
+    }
+
+    /// Every scenario in every shape and size, one after the other, again and again.
+    fn grid(&self, findings: &mut Findings) -> Result<()> {
+        let up = self.scenarios.iter().map(|scenario| self.up(scenario, 1));
+        let running: Vec<Running> = up.collect::<Result<_>>()?;
+        for round in 1..=self.pace.rounds {
+            let began = Instant::now();
+            for shape in SHAPES {
+                for size in SIZES {
+                    for running in &running {
+                        let row = measure(running, shape, size, 1, round, self.pace)?;
+                        findings.rows.push(row);
+                    }
+                }
+            }
+            let took = began.elapsed().as_secs_f64();
+            println!("round {round} of {} ({took:.0} s)", self.pace.rounds);
+        }
+        Ok(())
+    }
+
+    /// Memory of an idle connection, of a fresh Envoy each time.
+    fn idle(&self, findings: &mut Findings) -> Result<()> {
+        let measured = scenario::ALL.into_iter().filter(|scenario| {
+            scenario.through != Through::Nothing
+                && scenario.workers == 1
+                && (scenario.speaks != Speaks::SealedFrames || self.servers.visitors().is_ok())
+        });
+        for scenario in measured {
+            let tries = (0..self.pace.rounds.min(3))
+                .map(|_| idle_memory(&scenario, &self.parts, &self.servers, IDLE_CONNECTIONS));
+            findings.idle.push((scenario.name.to_owned(), tries.collect::<Result<_>>()?));
+        }
+        Ok(())
+    }
+
+    fn logins(&self, findings: &mut Findings) -> Result<()> {
+        let running = self.up(&scenario::SEALED, 1)?;
+        let visitors = self.servers.visitors()?;
+        logins(&running, visitors, self.pace.warm_up)?;
+        for _ in 0..self.pace.rounds {
+            let bare = bare_handshakes(self.pace.measure)?;
+            let meshgate = logins(&running, visitors, self.pace.measure)?;
+            findings.logins.push(Logins { bare, meshgate });
+        }
+        Ok(())
+    }
+
+    /// The same load over more and more connections.
+    fn connections(&self, findings: &mut Findings) -> Result<()> {
+        let scenarios = [scenario::ENVOY_TCP, scenario::DIRECT, scenario::ROUTED];
+        let up = scenarios.iter().map(|scenario| self.up(scenario, 1));
+        let running: Vec<Running> = up.collect::<Result<_>>()?;
+        let most = (machine::open_files().saturating_sub(OTHER_FILES) / 2) as usize;
+        let counts = CONNECTIONS.into_iter().chain([ROUTED_CONNECTIONS]);
+        let mut counts: Vec<usize> = counts.filter(|count| *count <= most).collect();
+        if self.options.quick {
+            counts.retain(|count| [1, 5000, 8000].contains(count));
+        }
+        counts.sort_unstable();
+        if most < CONNECTIONS[3] {
+            println!("no more than {most} connections: raise the limit of open files (ulimit -n)");
+        }
+        for round in 1..=self.pace.rounds.min(3) {
+            for count in &counts {
+                for running in &running {
+                    if running.scenario == scenario::ROUTED && *count > ROUTED_CONNECTIONS {
+                        continue;
+                    }
+                    let shape = Shape::around(*count, SCALING_IN_FLIGHT);
+                    let row = measure(running, shape, 64, 1, round, self.pace)?;
+                    findings.connections.push(row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same load over larger and larger command tables.
+    fn commands(&self, findings: &mut Findings) -> Result<()> {
+        let up = COMMANDS.iter().map(|count| Ok((*count, self.up(&scenario::DIRECT, *count)?)));
+        let running: Vec<(u32, Running)> = up.collect::<Result<_>>()?;
+        for round in 1..=self.pace.rounds {
+            for (count, running) in &running {
+                let mut row = measure(running, Shape::BUSY, 64, *count, round, self.pace)?;
+                row.scenario = format!("{}-{count}-commands", row.scenario);
+                findings.commands.push((*count, row));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Findings {
+    /// Everything that was measured by calls.
+    fn all_rows(&self) -> impl Iterator<Item = &Row> {
+        let commands = self.commands.iter().map(|(_, row)| row);
+        self.rows.iter().chain(&self.connections).chain(commands)
+    }
+}
