@@ -1,10 +1,11 @@
 //! Checksums: computing, verifying, and what stands in their place while a frame is sealed.
 
+use super::crc::Crc;
 use super::error::FrameError;
 use super::frame::Frame;
 use super::plan::{Checksum, ChecksumPlace, Edge, Layout};
 use super::slot::{Spans, load, store};
-use super::spec::{ChecksumAlgorithm, OwnBytes};
+use super::spec::OwnBytes;
 
 /// The bytes of every checksum that a layout can ask for.
 const WIDTH: usize = 4;
@@ -91,7 +92,7 @@ impl Layout {
         let to = parts.edge(checksum.to, self);
         let own = parts.place(checksum);
         let own_end = own.saturating_add(WIDTH);
-        let mut digest = Digest::new(checksum.algorithm);
+        let mut digest = Digest::new(checksum.crc.as_ref());
         let mut add = |from: usize, to: usize| digest.add(raw.get(from..to).unwrap_or_default());
         if own >= from && own_end <= to {
             add(from, own);
@@ -131,33 +132,29 @@ fn room(bytes: &mut [u8], at: usize) -> Option<&mut [u8]> {
     bytes.get_mut(at..)?.get_mut(..WIDTH)
 }
 
-enum Digest {
-    Crc32(crc32fast::Hasher),
-    Crc32c(u32),
+enum Digest<'a> {
+    Crc(&'a Crc, u32),
     Adler32(simd_adler32::Adler32),
 }
 
-impl Digest {
-    fn new(algorithm: ChecksumAlgorithm) -> Self {
-        match algorithm {
-            ChecksumAlgorithm::Crc32 => Self::Crc32(crc32fast::Hasher::new()),
-            ChecksumAlgorithm::Crc32c => Self::Crc32c(0),
-            ChecksumAlgorithm::Adler32 => Self::Adler32(simd_adler32::Adler32::new()),
-        }
+impl<'a> Digest<'a> {
+    fn new(crc: Option<&'a Crc>) -> Self {
+        crc.map_or_else(
+            || Self::Adler32(simd_adler32::Adler32::new()),
+            |crc| Self::Crc(crc, Crc::START),
+        )
     }
 
     fn add(&mut self, bytes: &[u8]) {
         match self {
-            Self::Crc32(hasher) => hasher.update(bytes),
-            Self::Crc32c(sum) => *sum = crc32c::crc32c_append(*sum, bytes),
+            Self::Crc(crc, register) => *register = crc.add(*register, bytes),
             Self::Adler32(adler) => adler.write(bytes),
         }
     }
 
     fn value(self) -> u32 {
         match self {
-            Self::Crc32(hasher) => hasher.finalize(),
-            Self::Crc32c(sum) => sum,
+            Self::Crc(_, register) => Crc::value(register),
             Self::Adler32(adler) => adler.finish(),
         }
     }
@@ -165,6 +162,7 @@ impl Digest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spec::ChecksumAlgorithm;
     use super::*;
 
     #[test]
@@ -176,7 +174,8 @@ mod tests {
             (ChecksumAlgorithm::Adler32, 0x091e_01de),
         ];
         for (algorithm, value) in known {
-            let mut digest = Digest::new(algorithm);
+            let crc = Crc::of(algorithm);
+            let mut digest = Digest::new(crc.as_ref());
             digest.add(b"1234");
             digest.add(b"");
             digest.add(b"56789");

@@ -12,6 +12,7 @@
 mod checksum;
 mod compile;
 mod compression;
+mod crc;
 mod decode;
 mod encode;
 mod error;

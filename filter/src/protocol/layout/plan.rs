@@ -1,9 +1,10 @@
 //! A compiled layout: what decoding and encoding work from.
 
 use super::compression::Compression;
+use super::crc::Crc;
 use super::frame::Flags;
 use super::slot::{Shape, Slot};
-use super::spec::{ByteOrder, ChecksumAlgorithm, Correlation, OwnBytes};
+use super::spec::{ByteOrder, Correlation, OwnBytes};
 
 /// A frame layout, compiled from its specification: immutable, to be shared by all
 /// connections.
@@ -262,7 +263,8 @@ pub(super) struct Checksum {
     pub(super) name: Box<str>,
     pub(super) place: ChecksumPlace,
     pub(super) order: ByteOrder,
-    pub(super) algorithm: ChecksumAlgorithm,
+    /// `None` is Adler-32, which needs no table.
+    pub(super) crc: Option<Crc>,
     pub(super) from: Edge,
     pub(super) to: Edge,
     pub(super) own_bytes: OwnBytes,

@@ -1,5 +1,6 @@
 //! What checksums cover, and in which order they can be computed.
 
+use super::super::crc::Crc;
 use super::super::plan::{Checksum, ChecksumPlace, Edge};
 use super::super::slot::{Shape, Slot};
 use super::super::spec::{ChecksumSpec, FieldType, LayoutSpec, Over, Role};
@@ -135,7 +136,7 @@ impl Parts<'_> {
                 name: field.name.as_str().into(),
                 place,
                 order: field.byte_order.unwrap_or(self.spec.byte_order),
-                algorithm: checksum.algorithm,
+                crc: Crc::of(checksum.algorithm),
                 from: self.edge(from),
                 to: self.edge(to),
                 own_bytes: checksum.own_bytes,
