@@ -1,11 +1,13 @@
 //! The rules: who may log in, what a session is, and when it ends.
 
+pub mod bucket;
 pub mod credential;
 pub mod handshake;
 pub mod jwt;
 pub mod key;
 pub mod login;
 pub mod presence;
+pub mod ration;
 pub mod refusal;
 pub mod secret;
 pub mod session;

@@ -85,8 +85,8 @@ async fn a_noise_login_gives_client_and_filter_the_same_keys() {
     assert_eq!((up.len(), down.len()), (32, 32));
     assert_eq!((up, down), (accepted.client_to_server_key, accepted.server_to_client_key));
     assert_eq!(proxy.activate(&accepted.session_id).await.refused, "");
-    // Once is enough.
-    assert_ne!(proxy.activate(&accepted.session_id).await.refused, "");
+    // An answer can be lost with its stream: asked again, it is the same one.
+    assert_eq!(proxy.activate(&accepted.session_id).await.refused, "");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use super::credential::{CredentialId, Verified};
 use super::handshake::{MAX_LOGIN_MESSAGE_BYTES, NoiseKeys};
 use super::jwt::JwtKeys;
 use super::presence::{Accepted, ProxyStream, Word};
+use super::ration::Ration;
 use super::refusal::Why;
 use super::session::{Mode, Session, SessionId};
 use super::sessions::Sessions;
@@ -86,6 +87,8 @@ pub struct Logins {
     policy: Policy,
     under_way: Arc<Semaphore>,
     stopping: AtomicBool,
+    /// Of lines about refused logins.
+    ration: Ration,
 }
 
 /// The right to work on a login.
@@ -94,7 +97,8 @@ pub struct Admittance(#[expect(dead_code, reason = "counts while it lives")] Own
 impl Logins {
     pub fn new(sessions: Arc<Sessions>, keys: Keys, policy: Policy) -> Self {
         let under_way = Arc::new(Semaphore::new(policy.max_under_way));
-        Self { sessions, keys, policy, under_way, stopping: AtomicBool::new(false) }
+        let (stopping, ration) = (AtomicBool::new(false), Ration::default());
+        Self { sessions, keys, policy, under_way, stopping, ration }
     }
 
     /// From now on every login is told to try again (at another replica, or later).
@@ -138,9 +142,18 @@ impl Logins {
             Err(why) => Err(why),
         };
         if let Err(why) = result {
-            info!(%why, peer = attempt.peer, proxy = stream.proxy(), "login refused");
-            stream.tell(Word::Refused { reference, why });
+            self.refuse(stream, reference, &attempt.peer, why);
         }
+    }
+
+    /// Says no, and writes down why, as far as the client's ration of log lines goes.
+    pub fn refuse(&self, stream: &Arc<dyn ProxyStream>, reference: u64, peer: &str, why: Why) {
+        // What a proxy calls a peer is not more trusted than the peer.
+        let peer = if peer.len() > MAX_PEER_BYTES { "(too long)" } else { peer };
+        if let Some(held_back) = self.ration.line(peer, self.sessions.clock().now()) {
+            info!(%why, peer, proxy = stream.proxy(), held_back, "login refused");
+        }
+        stream.tell(Word::Refused { reference, why });
     }
 
     /// Everything that needs no store: handshake, signature, times, limits.

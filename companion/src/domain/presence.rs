@@ -12,9 +12,15 @@ use super::refusal::Why;
 use super::secret::TrafficKeys;
 use super::session::{Farewell, Session, SessionId};
 use super::time::UnixMillis;
+use farewells::Farewells;
+
+mod farewells;
 
 /// A pending session that its client does not bring to life within this time ends.
 pub const PENDING_LIFETIME: Duration = Duration::from_secs(10);
+/// How often one activation may be asked for while it is being recorded. Once is what a proxy
+/// does, twice if it lost its stream meanwhile.
+const MAX_ASKED_AGAIN: usize = 4;
 
 /// Names a stream in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +66,8 @@ struct Held {
     /// Pending sessions by deadline: all have the same time, so the order of arrival is it.
     /// Sessions that went on meanwhile are skipped.
     deadlines: VecDeque<(UnixMillis, SessionId)>,
+    /// Why sessions ended that no open stream held.
+    farewells: Farewells,
 }
 
 struct Entry {
@@ -69,9 +77,12 @@ struct Entry {
 
 enum Stage {
     Pending(Box<Session>),
-    /// Being recorded in the store. A kick that comes now is kept for the moment after.
+    /// Being recorded in the store. A kick that comes now is kept for the moment after. Its
+    /// stream may be lost meanwhile: it goes live on the one that its proxy comes back with.
     Joining {
         kicked: bool,
+        /// References of activations that were asked for again: they share the first one's fate.
+        again: Vec<u64>,
     },
     Live,
 }
@@ -89,17 +100,45 @@ pub enum Met {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
+/// What a stream's wish to activate a session meets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// It was pending: record it, then [`Presence::go_live`].
+    Begins(Box<Session>),
+    /// It is being recorded: the answer comes when that is done.
+    UnderWay,
+    /// It lives already, on this stream: the first answer was lost with another one.
+    Done,
+    /// Nothing of that name waits on this stream.
+    Unknown,
+}
+
+/// What a stream that comes back with a session meets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// It is held by this stream from now on.
+    Held,
+    /// It has ended; the stream was told, with the reason if that is known.
+    Ended,
+}
+
 impl Presence {
     pub fn open(&self, stream: StreamId) {
         self.lock().streams.insert(stream, HashSet::new());
     }
 
     /// The stream is lost: its pending sessions end, its live ones wait in the store for it to
-    /// come back.
+    /// come back, and those that are being recorded find out when that is done.
     pub fn close(&self, stream: StreamId) {
         let mut held = self.lock();
         for session in held.streams.remove(&stream).unwrap_or_default() {
-            held.sessions.remove(&session);
+            let joins = held
+                .sessions
+                .get(&session)
+                .is_some_and(|entry| matches!(entry.stage, Stage::Joining { .. }));
+            if !joins {
+                held.sessions.remove(&session);
+            }
         }
     }
 
@@ -115,22 +154,30 @@ impl Presence {
         }
     }
 
-    /// The session's first sealed frame was genuine. Only the stream that logged it in may say so.
-    pub fn start_activation(&self, id: SessionId, stream: StreamId) -> Option<Session> {
+    /// The session's first sealed frame was genuine. Only the stream that holds it may say so; it
+    /// may say so again, because an answer can be lost with its stream.
+    pub fn start_activation(&self, id: SessionId, stream: StreamId, reference: u64) -> Activation {
         let mut held = self.lock();
-        let entry = held.sessions.get_mut(&id).filter(|entry| entry.stream.id() == stream)?;
-        if !matches!(entry.stage, Stage::Pending(_)) {
-            return None;
+        let entry = held.sessions.get_mut(&id).filter(|entry| entry.stream.id() == stream);
+        let Some(entry) = entry else { return Activation::Unknown };
+        match &mut entry.stage {
+            Stage::Pending(_) => {}
+            Stage::Live => return Activation::Done,
+            Stage::Joining { again, .. } if again.len() < MAX_ASKED_AGAIN => {
+                again.push(reference);
+                return Activation::UnderWay;
+            }
+            Stage::Joining { .. } => return Activation::Unknown,
         }
-        match std::mem::replace(&mut entry.stage, Stage::Joining { kicked: false }) {
-            Stage::Pending(session) => Some(*session),
-            Stage::Joining { .. } | Stage::Live => None,
+        match std::mem::replace(&mut entry.stage, Stage::joining()) {
+            Stage::Pending(session) => Activation::Begins(session),
+            Stage::Joining { .. } | Stage::Live => Activation::Unknown,
         }
     }
 
     /// A ticket login is about to be recorded.
     pub fn join(&self, id: SessionId, stream: &Arc<dyn ProxyStream>) -> Result<(), Gone> {
-        let kept = self.lock().put(id, stream, Stage::Joining { kicked: false });
+        let kept = self.lock().put(id, stream, Stage::joining());
         if kept { Ok(()) } else { Err(Gone) }
     }
 
@@ -138,22 +185,60 @@ impl Presence {
     /// about it. `Err` if it must not live after all; then it is forgotten here.
     pub fn go_live(&self, id: SessionId, word: Word) -> Result<(), Gone> {
         let mut held = self.lock();
-        match held.sessions.get_mut(&id) {
-            Some(entry) if matches!(entry.stage, Stage::Joining { kicked: false }) => {
-                entry.stage = Stage::Live;
-                entry.stream.tell(word);
-                Ok(())
+        let held = &mut *held;
+        if let Some(entry) = held.sessions.get_mut(&id)
+            && held.streams.contains_key(&entry.stream.id())
+            && let Stage::Joining { kicked: false, again } = &mut entry.stage
+        {
+            let again = std::mem::take(again);
+            entry.stage = Stage::Live;
+            entry.stream.tell(word);
+            for reference in again {
+                entry.stream.tell(Word::Activated { reference, refused: None });
             }
-            _ => {
-                held.remove(id);
-                Err(Gone)
-            }
+            return Ok(());
+        }
+        Err(Gone)
+    }
+
+    /// The session does not live: forgets it, and refuses its activations where it is held now.
+    pub fn refuse(&self, id: SessionId, reference: u64, refused: &'static str) {
+        let mut held = self.lock();
+        let Some(entry) = held.remove(id) else { return };
+        let again = match entry.stage {
+            Stage::Joining { again, .. } => again,
+            Stage::Pending(_) | Stage::Live => Vec::new(),
+        };
+        for reference in std::iter::once(reference).chain(again) {
+            entry.stream.tell(Word::Activated { reference, refused: Some(refused) });
         }
     }
 
-    /// A live session is found again on a stream that came back.
-    pub fn reattach(&self, id: SessionId, stream: &Arc<dyn ProxyStream>) {
-        self.lock().put(id, stream, Stage::Live);
+    /// A stream has come back with a session, of which the store says whether it lives. Decided
+    /// here and not by the store's word alone: it may have ended since.
+    pub fn resume(
+        &self,
+        id: SessionId,
+        stream: &Arc<dyn ProxyStream>,
+        lives: bool,
+        otherwise: &str,
+    ) -> Resumed {
+        let mut held = self.lock();
+        let here = held.sessions.get(&id).is_some_and(|e| e.stream.proxy() == stream.proxy());
+        let stage = if here { held.remove(id).map(|entry| entry.stage) } else { None };
+        let farewell = held.farewells.take(id, stream.proxy());
+        if farewell.is_none() && (stage.is_some() || lives) {
+            held.put(id, stream, stage.unwrap_or(Stage::Live));
+            return Resumed::Held;
+        }
+        let farewell = farewell.unwrap_or_else(|| Farewell::new(otherwise));
+        stream.tell(Word::Kick { session: id, farewell });
+        Resumed::Ended
+    }
+
+    /// The session does not live, and nobody was promised that it would.
+    pub fn discard(&self, id: SessionId) {
+        self.lock().remove(id);
     }
 
     /// Forgets a session, if this stream holds it; says what it was.
@@ -172,19 +257,17 @@ impl Presence {
 
     /// Throws a session out, telling the stream that holds it, and that one alone.
     pub fn kick(&self, id: SessionId, farewell: Farewell) -> Met {
+        self.lock().kick(id, &farewell)
+    }
+
+    /// Throws out a session that is in the store no more. If no stream holds it, its proxy (any
+    /// one, if that is not known) hears why when it comes back.
+    pub fn kick_recorded(&self, id: SessionId, proxy: Option<String>, farewell: Farewell) -> Met {
         let mut held = self.lock();
-        let Some(entry) = held.sessions.get_mut(&id) else { return Met::Nothing };
-        let met = match &mut entry.stage {
-            Stage::Joining { kicked } => {
-                *kicked = true;
-                return Met::Joining;
-            }
-            Stage::Pending(_) => Met::Pending,
-            Stage::Live => Met::Live,
-        };
-        let stream = Arc::clone(&entry.stream);
-        held.remove(id);
-        stream.tell(Word::Kick { session: id, farewell });
+        let met = held.kick(id, &farewell);
+        if met == Met::Nothing {
+            held.farewells.keep(id, proxy, farewell);
+        }
         met
     }
 
@@ -241,12 +324,34 @@ impl Held {
         true
     }
 
-    fn remove(&mut self, id: SessionId) {
-        if let Some(entry) = self.sessions.remove(&id)
-            && let Some(on_stream) = self.streams.get_mut(&entry.stream.id())
-        {
+    fn remove(&mut self, id: SessionId) -> Option<Entry> {
+        let entry = self.sessions.remove(&id)?;
+        if let Some(on_stream) = self.streams.get_mut(&entry.stream.id()) {
             on_stream.remove(&id);
         }
+        Some(entry)
+    }
+
+    fn kick(&mut self, id: SessionId, farewell: &Farewell) -> Met {
+        let Some(entry) = self.sessions.get_mut(&id) else { return Met::Nothing };
+        let met = match &mut entry.stage {
+            Stage::Joining { kicked, .. } => {
+                *kicked = true;
+                return Met::Joining;
+            }
+            Stage::Pending(_) => Met::Pending,
+            Stage::Live => Met::Live,
+        };
+        if let Some(entry) = self.remove(id) {
+            entry.stream.tell(Word::Kick { session: id, farewell: farewell.clone() });
+        }
+        met
+    }
+}
+
+impl Stage {
+    const fn joining() -> Self {
+        Self::Joining { kicked: false, again: Vec::new() }
     }
 }
 

@@ -13,11 +13,13 @@
 //! - **pending**: the first Noise message can be replayed by whoever saw it, so a Noise login
 //!   proves nothing until a frame comes that only the holder of the keys can have sealed. A pending
 //!   session lives in memory, with the stream that logged it in; only its used credential is
-//!   in the store.
+//!   in the store. Once its activation is under way it outlives the stream: the proxy asks for it
+//!   again on the next one, and hears what came of it.
 //! - **live**: recorded in the store, before anybody hears of it. Ends by its client's
 //!   connection closing (`Ended`), a kick, or its lifetime.
 //! - **ended**: gone from the store. A proxy that still holds one learns by a `Kick`, at
-//!   once or when its stream comes back.
+//!   once or when its stream comes back; then with the reason, unless the companion was restarted
+//!   in between.
 
 use std::fmt;
 

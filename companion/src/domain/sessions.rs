@@ -10,7 +10,9 @@ use std::sync::Arc;
 use tracing::{debug, info, warn};
 
 use super::credential::CredentialId;
-use super::presence::{Accepted, Gone, Met, Presence, ProxyStream, StreamId, Word};
+use super::presence::{
+    Accepted, Activation, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
+};
 use super::refusal::Why;
 use super::session::{Farewell, Session, SessionId, State};
 use super::time::Clock;
@@ -20,6 +22,7 @@ use crate::store::{Admission, Admitted, Page, Store, StoreError};
 const KICK_STEP: usize = 256;
 /// What a proxy hears of a session that ended while its stream was away.
 const ENDED_MEANWHILE: &str = "the session has ended";
+const EXPIRED: &str = "the session has expired";
 
 pub struct Sessions {
     store: Arc<dyn Store>,
@@ -72,25 +75,26 @@ impl Sessions {
         }
         let now = self.clock.now();
         let found = self.store.find(ids.clone()).await?;
+        let mut claims = 0_usize;
         for (id, session) in ids.into_iter().zip(found) {
-            match session {
-                Some(session) if session.expires_at > now && session.proxy == stream.proxy() => {
-                    self.presence.reattach(id, stream);
-                }
-                Some(session) if session.expires_at > now => {
+            let (lives, otherwise) = match session {
+                Some(session) if session.expires_at <= now => (false, EXPIRED),
+                Some(session) if session.proxy == stream.proxy() => (true, ENDED_MEANWHILE),
+                Some(_) => {
                     // Its name is its only right to the session's kicks.
-                    warn!(session = %id, holder = session.proxy, claimed_by = stream.proxy(),
-                        "a proxy claims a session of another one");
-                    self.tell_gone(stream, id);
+                    claims = claims.saturating_add(1);
+                    (false, ENDED_MEANWHILE)
                 }
-                _ => self.tell_gone(stream, id),
+                None => (false, ENDED_MEANWHILE),
+            };
+            if self.presence.resume(id, stream, lives, otherwise) == Resumed::Ended {
+                debug!(session = %id, proxy = stream.proxy(), "ended while its proxy was away");
             }
         }
+        if claims > 0 {
+            warn!(proxy = stream.proxy(), claims, "a proxy claims sessions of another one");
+        }
         Ok(())
-    }
-
-    fn tell_gone(&self, stream: &Arc<dyn ProxyStream>, session: SessionId) {
-        stream.tell(Word::Kick { session, farewell: Farewell::new(ENDED_MEANWHILE) });
     }
 
     pub fn close(&self, stream: StreamId) {
@@ -123,29 +127,39 @@ impl Sessions {
         self.presence.join(id, stream).map_err(|Gone| Why::EndedMeanwhile)?;
         let session = Some(accepted.session.clone());
         if let Err(why) = self.admit(Admission { credential, session }).await {
-            self.presence.forget(id, stream.id());
+            self.presence.discard(id);
             return Err(why);
         }
-        self.go_live(id, Word::Accepted(Box::new(accepted)))
-            .await
-            .map_err(|Gone| Why::EndedMeanwhile)
+        let proxy = accepted.session.proxy.clone();
+        if self.presence.go_live(id, Word::Accepted(Box::new(accepted))) == Err(Gone) {
+            self.presence.discard(id);
+            self.take_back(id, proxy).await;
+            return Err(Why::EndedMeanwhile);
+        }
+        Ok(())
     }
 
-    /// The first sealed frame of a pending session was genuine.
+    /// The first sealed frame of a pending session was genuine. Asked for again, on the stream
+    /// that a proxy came back with, it is answered as it was the first time.
     pub async fn activate(&self, stream: &Arc<dyn ProxyStream>, reference: u64, id: SessionId) {
-        let refuse = |refused: &'static str| {
-            stream.tell(Word::Activated { reference, refused: Some(refused) });
+        let session = match self.presence.start_activation(id, stream.id(), reference) {
+            Activation::Begins(session) => *session,
+            Activation::UnderWay => return,
+            Activation::Done => return stream.tell(Word::Activated { reference, refused: None }),
+            Activation::Unknown => {
+                let refused = Some("no such login waits here: it took too long, or was ended");
+                return stream.tell(Word::Activated { reference, refused });
+            }
         };
-        let Some(session) = self.presence.start_activation(id, stream.id()) else {
-            return refuse("no such login waits here: it took too long, or was ended");
-        };
+        let proxy = session.proxy.clone();
         let admission = Admission { credential: None, session: Some(session) };
         if self.admit(admission).await.is_err() {
-            self.presence.forget(id, stream.id());
-            return refuse("no new sessions just now, try again");
+            return self.presence.refuse(id, reference, "no new sessions just now, try again");
         }
-        if self.go_live(id, Word::Activated { reference, refused: None }).await.is_err() {
-            refuse(ENDED_MEANWHILE);
+        let live = Word::Activated { reference, refused: None };
+        if self.presence.go_live(id, live) == Err(Gone) {
+            self.presence.refuse(id, reference, ENDED_MEANWHILE);
+            self.take_back(id, proxy).await;
         }
     }
 
@@ -157,16 +171,14 @@ impl Sessions {
         }
     }
 
-    /// A recorded session lives, unless a kick or the loss of its stream came first.
-    async fn go_live(&self, id: SessionId, word: Word) -> Result<(), Gone> {
-        if self.presence.go_live(id, word).is_ok() {
-            return Ok(());
-        }
+    /// A session was recorded and must not live: a kick or the loss of its stream came first.
+    async fn take_back(&self, id: SessionId, proxy: String) {
         debug!(session = %id, "ended while it began");
         if let Err(error) = self.store.end(vec![id]).await {
             warn!(session = %id, %error, "a session that never lived could not be removed");
         }
-        Err(Gone)
+        // Its proxy may have come back and found it in the store a moment ago.
+        self.presence.kick_recorded(id, Some(proxy), Farewell::new(ENDED_MEANWHILE));
     }
 
     /// The client's connection is gone.
@@ -214,14 +226,22 @@ impl Sessions {
             return Ok(0);
         }
         let recorded = self.store.end(ids.clone()).await?;
-        let mut ended: BTreeSet<_> = recorded.into_iter().map(|session| session.id).collect();
+        let mut ended = BTreeSet::new();
+        for session in recorded {
+            let proxy = Some(session.proxy);
+            self.presence.kick_recorded(session.id, proxy, farewell.clone());
+            ended.insert(session.id);
+        }
         let mut recorded_since = Vec::new();
         for id in ids {
+            if ended.contains(&id) {
+                continue;
+            }
             match self.presence.kick(id, farewell.clone()) {
                 Met::Nothing => {}
                 // It was not in the store a moment ago: it came to life in between.
-                Met::Live if !ended.contains(&id) => recorded_since.push(id),
-                Met::Pending | Met::Joining | Met::Live => {
+                Met::Live => recorded_since.push(id),
+                Met::Pending | Met::Joining => {
                     ended.insert(id);
                 }
             }
@@ -270,7 +290,7 @@ impl Sessions {
         self.presence.expire_pending(now);
         let swept = self.store.sweep(now).await?;
         for id in &swept.sessions {
-            self.presence.kick(*id, Farewell::new("the session has expired"));
+            self.presence.kick_recorded(*id, None, Farewell::new(EXPIRED));
         }
         if !swept.sessions.is_empty() || swept.credentials > 0 {
             debug!(sessions = swept.sessions.len(), credentials = swept.credentials, "swept");

@@ -148,7 +148,9 @@ fn take(
                 Ok(admittance) => drop(tokio::spawn(async move {
                     shared.logins.login(&stream, attempt, admittance).await;
                 })),
-                Err(why) => stream.tell(Word::Refused { reference: attempt.reference, why }),
+                Err(why) => {
+                    shared.logins.refuse(&stream, attempt.reference, &attempt.peer, why);
+                }
             }
         }
         Some(from_proxy::Kind::Activate(activate)) => {

@@ -49,7 +49,8 @@ pub struct Hello {
     #[prost(string, tag = "2")]
     pub proxy: ::prost::alloc::string::String,
     /// Sessions that live on this worker: after a reconnect the companion learns where they
-    /// are, and answers a Kick for each that has ended meanwhile.
+    /// are, and answers a Kick for each that has ended meanwhile, with the reason if it still
+    /// knows it.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub sessions: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
@@ -120,7 +121,8 @@ pub struct LoginRefused {
     #[prost(string, tag = "3")]
     pub text: ::prost::alloc::string::String,
 }
-/// The first sealed frame was genuine: the session may live.
+/// The first sealed frame was genuine: the session may live. An answer that was lost with its
+/// stream may be asked for again on the next one, under the same `ref`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Activate {
     #[prost(uint64, tag = "1")]

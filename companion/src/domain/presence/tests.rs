@@ -72,6 +72,10 @@ fn activated(reference: u64) -> Word {
     Word::Activated { reference, refused: None }
 }
 
+fn held_by(presence: &Presence, number: u8, stream: &Arc<dyn ProxyStream>) {
+    assert_eq!(presence.resume(id(number), stream, true, "ended"), Resumed::Held);
+}
+
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
 #[test]
@@ -80,12 +84,21 @@ fn a_pending_session_becomes_live_by_its_own_stream_alone() {
     let (line1, stream1) = line(&presence, 1);
     let (_, stream2) = line(&presence, 2);
     presence.pend(&stream1, accepted(1), NOW);
-    assert_eq!(presence.start_activation(id(1), stream2.id()), None);
-    assert_eq!(presence.start_activation(id(1), stream1.id()), Some(session(1, "ada")));
-    // A second frame cannot activate it again.
-    assert_eq!(presence.start_activation(id(1), stream1.id()), None);
+    let ask = |stream: &Arc<dyn ProxyStream>, reference| {
+        presence.start_activation(id(1), stream.id(), reference)
+    };
+    assert_eq!(ask(&stream2, 4), Activation::Unknown);
+    assert_eq!(ask(&stream1, 5), Activation::Begins(Box::new(session(1, "ada"))));
+    // Asked again, it shares the answer of the first; not without end.
+    for reference in 6..10 {
+        assert_eq!(ask(&stream1, reference), Activation::UnderWay);
+    }
+    assert_eq!(ask(&stream1, 10), Activation::Unknown);
     assert_eq!(presence.go_live(id(1), activated(5)), Ok(()));
-    assert_eq!(told(&line1), ["accepted 1", "activated 5 None"]);
+    let answers = (5..10).map(|reference| format!("activated {reference} None"));
+    assert_eq!(told(&line1), [vec!["accepted 1".to_owned()], answers.collect()].concat());
+    assert_eq!(ask(&stream1, 11), Activation::Done);
+    assert_eq!(ask(&stream2, 12), Activation::Unknown);
 }
 
 #[test]
@@ -93,8 +106,8 @@ fn a_kick_reaches_the_stream_that_holds_the_session_alone() {
     let presence = Presence::default();
     let (line1, stream1) = line(&presence, 1);
     let (line2, stream2) = line(&presence, 2);
-    presence.reattach(id(1), &stream1);
-    presence.reattach(id(2), &stream2);
+    held_by(&presence, 1, &stream1);
+    held_by(&presence, 2, &stream2);
     assert_eq!(presence.kick(id(2), Farewell::new("out")), Met::Live);
     assert_eq!(presence.kick(id(2), Farewell::new("out")), Met::Nothing);
     assert_eq!((told(&line1), told(&line2)), (vec![], vec!["kick 2 out".into()]));
@@ -108,6 +121,8 @@ fn a_kick_while_a_session_begins_keeps_it_from_living() {
     assert_eq!(presence.kick(id(1), Farewell::new("out")), Met::Joining);
     assert_eq!(presence.go_live(id(1), activated(1)), Err(Gone));
     assert_eq!(told(&line1), Vec::<String>::new());
+    presence.refuse(id(1), 1, "no");
+    assert_eq!(told(&line1), ["activated 1 Some(\"no\")"]);
     assert_eq!(presence.held(), 0);
 }
 
@@ -117,10 +132,11 @@ fn what_a_lost_stream_held_is_forgotten_and_begins_no_more() {
     let (line1, stream1) = line(&presence, 1);
     presence.pend(&stream1, accepted(1), NOW);
     presence.join(id(2), &stream1).unwrap();
-    presence.reattach(id(3), &stream1);
+    held_by(&presence, 3, &stream1);
     presence.close(stream1.id());
-    assert_eq!(presence.held(), 0);
     assert_eq!(presence.go_live(id(2), activated(2)), Err(Gone));
+    presence.discard(id(2));
+    assert_eq!(presence.held(), 0);
     assert_eq!(presence.join(id(4), &stream1), Err(Gone));
     told(&line1);
     presence.pend(&stream1, accepted(5), NOW);
@@ -132,8 +148,8 @@ fn a_session_that_moved_to_a_new_stream_outlives_the_old_one() {
     let presence = Presence::default();
     let (_, stream1) = line(&presence, 1);
     let (line2, stream2) = line(&presence, 2);
-    presence.reattach(id(1), &stream1);
-    presence.reattach(id(1), &stream2);
+    held_by(&presence, 1, &stream1);
+    held_by(&presence, 1, &stream2);
     assert_eq!(presence.forget(id(1), stream1.id()), Met::Nothing);
     presence.close(stream1.id());
     assert_eq!(presence.kick(id(1), Farewell::new("out")), Met::Live);
@@ -147,14 +163,14 @@ fn pending_sessions_end_after_their_time_and_live_ones_stay() {
     presence.pend(&stream1, accepted(1), NOW);
     presence.pend(&stream1, accepted(2), NOW);
     presence.pend(&stream1, accepted(3), NOW.after(Duration::from_secs(1)));
-    presence.start_activation(id(1), stream1.id()).unwrap();
+    presence.start_activation(id(1), stream1.id(), 1);
     presence.go_live(id(1), activated(1)).unwrap();
     told(&line1);
     presence.expire_pending(NOW.after(PENDING_LIFETIME - Duration::from_millis(1)));
     assert_eq!(told(&line1), Vec::<String>::new());
     presence.expire_pending(NOW.after(PENDING_LIFETIME));
     assert_eq!(told(&line1), ["kick 2 the login was not completed in time"]);
-    assert_eq!(presence.start_activation(id(2), stream1.id()), None);
+    assert_eq!(presence.start_activation(id(2), stream1.id(), 2), Activation::Unknown);
     assert_eq!(presence.held(), 2);
 }
 
@@ -165,7 +181,38 @@ fn pending_sessions_can_be_found_by_user() {
     presence.pend(&stream1, accepted(1), NOW);
     let bob = Accepted { session: session(2, "bob"), ..accepted(2) };
     presence.pend(&stream1, bob, NOW);
-    presence.reattach(id(3), &stream1);
+    held_by(&presence, 3, &stream1);
     let found = presence.pending(|session| session.identity.user == "bob");
     assert_eq!(found, [session(2, "bob")]);
+}
+
+#[test]
+fn a_session_that_is_recorded_while_its_stream_is_lost_goes_live_on_the_next_one() {
+    let presence = Presence::default();
+    let (line1, stream1) = line(&presence, 1);
+    presence.pend(&stream1, accepted(1), NOW);
+    presence.start_activation(id(1), stream1.id(), 7);
+    presence.close(stream1.id());
+    told(&line1);
+    let (line2, stream2) = line(&presence, 2);
+    // Not in the store yet.
+    assert_eq!(presence.resume(id(1), &stream2, false, "ended"), Resumed::Held);
+    assert_eq!(presence.start_activation(id(1), stream2.id(), 7), Activation::UnderWay);
+    assert_eq!(presence.go_live(id(1), activated(7)), Ok(()));
+    assert_eq!(told(&line2), ["activated 7 None", "activated 7 None"]);
+    assert_eq!(told(&line1), Vec::<String>::new());
+}
+
+#[test]
+fn what_ended_in_the_moment_of_return_is_not_held_again() {
+    let presence = Presence::default();
+    let (line1, stream1) = line(&presence, 1);
+    let kick = || presence.kick_recorded(id(1), Some("proxy".into()), Farewell::new("out"));
+    assert_eq!(kick(), Met::Nothing);
+    // The store was asked before the kick.
+    assert_eq!(presence.resume(id(1), &stream1, true, "ended"), Resumed::Ended);
+    assert_eq!(told(&line1), ["kick 1 out"]);
+    assert_eq!(presence.resume(id(1), &stream1, false, "ended"), Resumed::Ended);
+    assert_eq!(told(&line1), ["kick 1 ended"]);
+    assert_eq!(presence.held(), 0);
 }

@@ -292,12 +292,77 @@ async fn a_stream_that_comes_back_hears_what_ended_meanwhile() {
 
     let unknown = SessionId::from_bytes([1; 16]);
     let (line, _) = world.stream(3, "p", vec![stays, kicked, foreign, unknown]).await;
-    assert_eq!(told(&line), vec!["kick the session has ended 0"; 3]);
+    let ended = "kick the session has ended 0";
+    assert_eq!(told(&line), ["kick out 7", ended, ended]);
     // The one that stayed is held again, the foreign one is still held by its own proxy.
     assert_eq!(world.sessions.kick(Whom::Session(stays), out()).await, Ok(1));
     assert_eq!(told(&line), ["kick out 7"]);
     assert_eq!(world.sessions.kick(Whom::Session(foreign), out()).await, Ok(1));
     assert_eq!(told(&line), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_session_that_expired_while_its_stream_was_away_says_so() {
+    let world = World::new();
+    let (_, stream) = world.stream(1, "p", vec![]).await;
+    let (swept, due) = (world.live(&stream, "ada").await, world.live(&stream, "bob").await);
+    world.sessions.close(stream.id());
+    world.clock.advance(LIFETIME);
+    let (line, stream) = world.stream(2, "p", vec![due]).await;
+    assert_eq!(told(&line), ["kick the session has expired 0"]);
+    world.sessions.close(stream.id());
+    world.sessions.sweep().await.unwrap();
+    let (line, _) = world.stream(3, "p", vec![swept]).await;
+    assert_eq!(told(&line), ["kick the session has expired 0"]);
+}
+
+#[tokio::test]
+async fn an_activation_whose_answer_was_lost_is_answered_again() {
+    let world = World::new();
+    let (_, stream) = world.stream(1, "p", vec![]).await;
+    let accepted = world.accepted("ada", "p");
+    let id = accepted.session.id;
+    world.sessions.pend(&stream, None, accepted).await.unwrap();
+    world.sessions.activate(&stream, 1, id).await;
+    world.sessions.close(stream.id());
+    let (line, stream) = world.stream(2, "p", vec![id]).await;
+    world.sessions.activate(&stream, 1, id).await;
+    assert_eq!(told(&line), ["activated"]);
+    assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
+}
+
+#[tokio::test]
+async fn an_activation_outlives_its_stream_if_the_proxy_comes_back_in_time() {
+    for comes_back in [true, false] {
+        let world = World::gated();
+        let (_, stream) = world.stream(1, "p", vec![]).await;
+        let accepted = world.accepted("ada", "p");
+        let id = accepted.session.id;
+        world.sessions.pend(&stream, None, accepted).await.unwrap();
+        let activating = tokio::spawn({
+            let (sessions, stream) = (Arc::clone(&world.sessions), Arc::clone(&stream));
+            async move { sessions.activate(&stream, 1, id).await }
+        });
+        while !world.sessions.presence.pending(|_| true).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.sessions.close(stream.id());
+        let (line, again) = world.stream(2, "p", if comes_back { vec![id] } else { vec![] }).await;
+        if comes_back {
+            world.sessions.activate(&again, 1, id).await;
+        }
+        world.gate.add_permits(1);
+        activating.await.unwrap();
+        let (words, listed) = if comes_back {
+            (vec!["activated"; 2], vec![("ada".into(), State::Live)])
+        } else {
+            (vec![], vec![])
+        };
+        assert_eq!(
+            (told(&line), world.listed().await),
+            (words.into_iter().map(Into::into).collect(), listed)
+        );
+    }
 }
 
 #[tokio::test]
