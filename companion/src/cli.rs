@@ -9,14 +9,15 @@ use clap::{Parser, Subcommand};
 
 mod call;
 mod check;
+mod config;
 mod connect;
-mod duration;
 mod files;
 mod keygen;
 mod logs;
 mod serve;
 mod session;
 mod ticket;
+mod token;
 
 /// MeshGate's companion service and operator's tool.
 #[derive(Parser)]
@@ -34,6 +35,9 @@ enum Command {
     Check(check::Check),
     /// Call a private command: one frame out, its reply back
     Call(Box<call::Call>),
+    /// Explain the companion's configuration
+    #[command(subcommand)]
+    Config(config::Config),
     /// Make a key file
     Keygen(keygen::Keygen),
     /// Work with tickets
@@ -42,6 +46,9 @@ enum Command {
     /// See who is there, and throw them out
     #[command(subcommand)]
     Session(session::Session),
+    /// Work with operators' bearer tokens
+    #[command(subcommand)]
+    Token(token::Token),
 }
 
 pub fn main() -> ExitCode {
@@ -49,9 +56,11 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),
+        Command::Config(config) => config.run(),
         Command::Keygen(keygen) => keygen.run(),
         Command::Ticket(ticket) => ticket.run(),
         Command::Session(session) => session.run(),
+        Command::Token(token) => token.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,3 +14,4 @@ pub mod session;
 pub mod sessions;
 pub mod ticket;
 pub mod time;
+pub mod token;

@@ -9,9 +9,13 @@
 //! ```
 //!
 //! `service` turns gRPC into calls of `domain` and back; `domain` holds the rules and knows no
-//! gRPC; `store` keeps what survives a restart. `cli` is the operator's tool.
+//! gRPC; `store` keeps what survives a restart. `config` is what an operator writes, `metrics` what
+//! he sees. `cli` is the operator's tool.
 
 pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod live;
+pub mod metrics;
 pub mod service;
 pub mod store;

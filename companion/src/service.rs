@@ -3,5 +3,10 @@
 pub mod admin;
 pub mod edge;
 pub mod exposure;
+pub mod incoming;
 pub mod outbox;
+pub mod peer;
+pub mod rights;
+pub mod scrape;
 pub mod server;
+pub mod tls;

@@ -9,6 +9,7 @@ use crate::domain::credential::CredentialId;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
 
+pub mod metered;
 pub mod redb;
 
 /// An answer that comes when the store has done its work, durably where it wrote.

@@ -5,11 +5,10 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,98 +16,10 @@ use meshgate_companion::domain::key::{Key, hex};
 use meshgate_proto::edge::v1::{Mode, Refusal};
 use meshgate_proto::session::v1::{LoginRequest, login_request::Credential};
 use prost::Message as _;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tempfile::TempDir;
 use tonic::Code;
 
+use support::process::{Process, issue, keys, meshgate, ok};
 use support::{AUDIENCE, LAYOUT, NoiseClient, Proxy, forge};
-
-fn meshgate(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meshgate"))
-        .args(args)
-        .current_dir(folder)
-        .output()
-        .expect("meshgate runs")
-}
-
-fn ok(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A folder with a key of each kind.
-fn keys() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (kind, name) in [("noise", "noise"), ("ticket-ed25519", "ticket"), ("ticket-hmac", "hmac")]
-    {
-        let public =
-            ok(meshgate(folder.path(), &["keygen", kind, "--out", &format!("{name}.json")]));
-        fs::write(folder.path().join(format!("{name}.pub.json")), public).unwrap();
-    }
-    folder
-}
-
-/// A running companion; its log is collected.
-struct Process {
-    child: Child,
-    address: String,
-    log: Option<JoinHandle<String>>,
-}
-
-impl Process {
-    fn start(folder: &Path, args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_meshgate"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--noise-key", "noise.json"])
-            .args(["--ticket-key", "ticket.pub.json,hmac.json"])
-            .args(args)
-            .current_dir(folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("meshgate starts");
-        let mut errors = child.stderr.take().unwrap();
-        let log = std::thread::spawn(move || {
-            let mut text = String::new();
-            errors.read_to_string(&mut text).unwrap();
-            text
-        });
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        let address = first.trim().strip_prefix("listening on ").map(str::to_owned);
-        match address {
-            Some(address) => Self { child, address, log: Some(log) },
-            None => panic!("no address but {first:?}: {}", log.join().unwrap()),
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    fn terminate(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    }
-
-    /// Waits for the end; its exit code and log.
-    fn wait(&mut self) -> (Option<i32>, String) {
-        let status = self.child.wait().unwrap();
-        (status.code(), self.log.take().unwrap().join().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Only if a test failed before its end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn issue(folder: &Path, key: &str, user: &str) -> String {
-    let args = ["ticket", "issue", "--key", key, "--user", user, "--audience", AUDIENCE];
-    ok(meshgate(folder, &args)).trim().to_owned()
-}
 
 fn read_key(folder: &Path, name: &str) -> Key {
     Key::from_json(&fs::read(folder.join(name)).unwrap()).unwrap()
@@ -170,11 +81,13 @@ fn behind_the_meshs_mtls_it_listens_anywhere() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut first = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines: Vec<_> = lines.take(2).map(Result::unwrap).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(first.starts_with("listening on 0.0.0.0:"), "{first}");
+    // Operators' calls are not opened with it.
+    assert!(lines[0].starts_with("admin on 127.0.0.1:"), "{lines:?}");
+    assert!(lines[1].starts_with("listening on 0.0.0.0:"), "{lines:?}");
 }
 
 #[tokio::test]
@@ -192,7 +105,7 @@ async fn sigterm_ends_it_in_order_and_sessions_are_there_at_the_next_start() {
     assert!(log.contains("SIGTERM") && log.contains("stopped"), "{log}");
 
     let mut process = Process::start(folder.path(), &[]);
-    let args = ["session", "list", "--json", "--server", &process.address];
+    let args = ["session", "list", "--json", "--server", &process.admin];
     let list: serde_json::Value =
         serde_json::from_str(&ok(meshgate(folder.path(), &args))).unwrap();
     assert_eq!((&list[0]["session"], &list[0]["user"]), (&hex(&id).into(), &"ada".into()));
@@ -204,7 +117,7 @@ async fn sigterm_ends_it_in_order_and_sessions_are_there_at_the_next_start() {
 async fn operators_list_and_kick() {
     let folder = keys();
     let process = Process::start(folder.path(), &[]);
-    let server = process.address.clone();
+    let server = process.admin.clone();
     let run = |args: &[&str]| {
         let mut all = args.to_vec();
         all.extend(["--server", &server]);
@@ -309,7 +222,7 @@ async fn no_secret_is_in_a_log_of_everything() {
     let client = NoiseClient::with(&noise_key, LAYOUT, AUDIENCE, &request.encode_to_vec());
     proxy.login(Mode::Noise, client.message).await.unwrap_err();
     secrets.push("signature-of-jwt".into());
-    let kick = ["session", "kick", "--user", "ada", "--server", &process.address];
+    let kick = ["session", "kick", "--user", "ada", "--server", &process.admin];
     ok(meshgate(path, &kick));
     proxy.kicked().await;
     process.terminate();
@@ -333,52 +246,4 @@ async fn no_secret_is_in_a_log_of_everything() {
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
-}
-
-/// An authority, and certificates that it signed.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    folder: PathBuf,
-}
-
-impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), folder: folder.to_owned() }
-    }
-
-    fn sign(&self, name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(self.folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-}
-
-#[test]
-fn with_mtls_only_certificates_of_the_authority_get_in() {
-    let folder = keys();
-    let path = folder.path();
-    let ours = Authority::new(path, "ca");
-    ours.sign("server");
-    ours.sign("operator");
-    Authority::new(path, "other-ca").sign("stranger");
-    let tls = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--client-ca", "ca.pem"];
-    let process = Process::start(path, &tls);
-    let list = |tls: &[&str]| {
-        let args = [&["session", "list", "--server", &process.address], tls].concat();
-        meshgate(path, &args).status.code()
-    };
-    let operator = ["--ca", "ca.pem", "--cert", "operator.pem", "--key", "operator.key"];
-    assert_eq!(list(&operator), Some(0));
-    let stranger = ["--ca", "ca.pem", "--cert", "stranger.pem", "--key", "stranger.key"];
-    assert_eq!(list(&stranger), Some(1));
-    assert_eq!(list(&["--ca", "ca.pem"]), Some(1));
-    assert_eq!(list(&["--ca", "other-ca.pem"]), Some(1));
-    assert_eq!(list(&[]), Some(1));
 }

@@ -13,7 +13,8 @@ use meshgate_filter::route::Routes;
 use self::body::{Body, Method};
 use self::login::Credential;
 use self::wire::Wire;
-use super::{duration, files};
+use super::files;
+use crate::config::duration;
 
 mod body;
 mod login;

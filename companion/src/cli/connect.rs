@@ -5,7 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use tonic::{Code, Request, Status};
+use zeroize::Zeroizing;
 
 use super::files;
 
@@ -14,14 +20,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub struct Connect {
-    /// The companion's address
+    /// The address of the companion's admin service
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7600",
+        default_value = "127.0.0.1:7601",
         env = "MESHGATE_SERVER"
     )]
     server: String,
+    /// A file with a bearer token, as `meshgate token new` prints it; or MESHGATE_TOKEN
+    #[arg(long, value_name = "FILE", env = "MESHGATE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// The certificate authority that signed the companion's certificate; switches TLS on
     #[arg(long, value_name = "PEM", env = "MESHGATE_CA")]
     ca: Option<PathBuf>,
@@ -36,8 +45,43 @@ pub struct Connect {
     server_name: Option<String>,
 }
 
+/// A connection on which every call shows the token, where there is one.
+pub type Connection = InterceptedService<Channel, Bearer>;
+
+/// Adds the token to calls.
+#[derive(Clone)]
+pub struct Bearer(Option<AsciiMetadataValue>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
 impl Connect {
-    pub async fn channel(&self) -> anyhow::Result<Channel> {
+    pub async fn connection(&self) -> anyhow::Result<Connection> {
+        let bearer = self.bearer()?;
+        Ok(InterceptedService::new(self.channel().await?, bearer))
+    }
+
+    fn bearer(&self) -> anyhow::Result<Bearer> {
+        let token = match &self.token_file {
+            Some(path) => Some(Zeroizing::new(String::from_utf8_lossy(&files::read(path)?).into())),
+            None => std::env::var("MESHGATE_TOKEN").ok().map(Zeroizing::new),
+        };
+        let Some(token): Option<Zeroizing<String>> = token else { return Ok(Bearer(None)) };
+        let header = Zeroizing::new(format!("Bearer {}", token.trim()));
+        let mut value: AsciiMetadataValue =
+            header.parse().context("the token holds what no token holds")?;
+        // Never in any output for debugging.
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+
+    async fn channel(&self) -> anyhow::Result<Channel> {
         let scheme = if self.ca.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.server))
             .with_context(|| format!("`{}` is no HOST:PORT", self.server))?
@@ -66,6 +110,12 @@ impl Connect {
 }
 
 /// A failed call as a person reads it.
-pub fn said(status: tonic::Status) -> anyhow::Error {
+pub fn said(status: Status) -> anyhow::Error {
+    if status.code() == Code::Unimplemented {
+        return anyhow::anyhow!(
+            "this is not the companion's admin service: by default it is on the port after the one \
+             that proxies attach to"
+        );
+    }
     anyhow::anyhow!("the companion says: {} ({:?})", status.message(), status.code())
 }

@@ -1,35 +1,37 @@
 //! Structured logs on standard error.
 
-use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-#[derive(Args)]
-pub struct Logs {
-    /// What to log: a level, or targets with levels such as `info,meshgate_companion=debug`
-    #[arg(long = "log", value_name = "FILTER", default_value = "info", env = "MESHGATE_LOG")]
-    filter: String,
-    #[arg(long = "log-format", value_enum, default_value = "text", env = "MESHGATE_LOG_FORMAT")]
-    format: Format,
+use crate::config::Log;
+
+type Change = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
+
+/// The log, whose filter can be changed.
+pub struct Logs(Change);
+
+pub fn filter(log: &Log) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(&log.filter)
+        .map_err(|error| anyhow::anyhow!("`log.filter` (--log) `{}`: {error}", log.filter))
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+pub fn start(log: &Log) -> anyhow::Result<Logs> {
+    let logs = tracing_subscriber::fmt().with_env_filter(filter(log)?).with_writer(std::io::stderr);
+    if log.format == "json" {
+        let logs = logs.json().flatten_event(true).with_current_span(false);
+        let logs = logs.with_filter_reloading();
+        let handle = logs.reload_handle();
+        logs.init();
+        return Ok(Logs(Box::new(move |filter| Ok(handle.reload(filter)?))));
+    }
+    use std::io::IsTerminal as _;
+    let logs = logs.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+    let handle = logs.reload_handle();
+    logs.init();
+    Ok(Logs(Box::new(move |filter| Ok(handle.reload(filter)?))))
 }
 
 impl Logs {
-    pub fn start(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.filter)
-            .map_err(|error| anyhow::anyhow!("--log `{}`: {error}", self.filter))?;
-        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        match self.format {
-            Format::Text => {
-                use std::io::IsTerminal as _;
-                logs.with_ansi(std::io::stderr().is_terminal()).init();
-            }
-            Format::Json => logs.json().flatten_event(true).with_current_span(false).init(),
-        }
-        Ok(())
+    pub fn change(&self, filter: EnvFilter) -> anyhow::Result<()> {
+        (self.0)(filter)
     }
 }

@@ -1,247 +1,123 @@
 //! `meshgate serve`
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use anyhow::Context as _;
+use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tracing::info;
 
-use super::logs::Logs;
-use super::{duration, files};
-use crate::domain::handshake::NoiseKeys;
-use crate::domain::jwt::JwtKeys;
-use crate::domain::login::{Keys, Logins, Policy, SingleUse};
+use self::flags::Flags;
+use self::reload::Running;
+use super::logs;
+use crate::config::settings::Settings;
+use crate::domain::login::Logins;
 use crate::domain::sessions::Sessions;
-use crate::domain::ticket::TicketKeys;
 use crate::domain::time::SystemClock;
-use crate::service::exposure::{self, Protection};
-use crate::service::server::{self, Companion};
+use crate::service::rights::{Gate, Side};
+use crate::service::server::{self, Companion, Endpoint};
+use crate::service::tls::Tls;
 use crate::store::redb::RedbStore;
+
+mod flags;
+mod parts;
+mod reload;
 
 #[derive(Args)]
 pub struct Serve {
-    /// Where to listen. Other than a loopback address only with mTLS, or behind the mesh's
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:7600",
-        env = "MESHGATE_LISTEN"
-    )]
-    listen: SocketAddr,
-    /// The file that holds sessions and used credentials; made if it is not there
-    #[arg(long, value_name = "FILE", default_value = "meshgate.redb", env = "MESHGATE_STORE")]
-    store: PathBuf,
-
-    /// A static key of Noise logins; several are valid at once
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_delimiter = ',',
-        env = "MESHGATE_NOISE_KEY",
-        help_heading = "Credentials"
-    )]
-    noise_key: Vec<PathBuf>,
-    /// A key that tickets are checked with; several are valid at once
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_delimiter = ',',
-        env = "MESHGATE_TICKET_KEY",
-        help_heading = "Credentials"
-    )]
-    ticket_key: Vec<PathBuf>,
-    /// A JWK or JWK set that JSON Web Tokens are checked with; each key must say its `alg`
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_delimiter = ',',
-        env = "MESHGATE_JWT_KEY",
-        help_heading = "Credentials"
-    )]
-    jwt_key: Vec<PathBuf>,
-    /// An `iss` that JSON Web Tokens may have [default: any whose key signed]
-    #[arg(
-        long,
-        value_name = "ISSUER",
-        value_delimiter = ',',
-        env = "MESHGATE_JWT_ISSUER",
-        help_heading = "Credentials"
-    )]
-    jwt_issuer: Vec<String>,
-    /// An audience that is served here [default: whichever the credential is for]
-    #[arg(long, value_delimiter = ',', env = "MESHGATE_AUDIENCE", help_heading = "Credentials")]
-    audience: Vec<String>,
-    /// When a credential works a single time
-    #[arg(
-        long,
-        value_enum,
-        default_value = "noise",
-        env = "MESHGATE_SINGLE_USE",
-        help_heading = "Credentials"
-    )]
-    single_use: SingleUseArg,
-
-    /// How long a session lives at most
-    #[arg(
-        long,
-        value_name = "DURATION",
-        value_parser = duration::parse,
-        default_value = "12h",
-        env = "MESHGATE_SESSION_LIFETIME"
-    )]
-    session_lifetime: Duration,
-    /// Logins under way at once; more are told to try again
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=65_536),
-        default_value_t = 4096,
-        env = "MESHGATE_MAX_LOGINS"
-    )]
-    max_logins: u32,
-    /// Names this replica to proxies and in logs [default: the host's name]
-    #[arg(long, env = "MESHGATE_NAME")]
-    name: Option<String>,
-
-    /// The companion's certificate chain
-    #[arg(
-        long,
-        value_name = "PEM",
-        requires_all = ["tls_key", "client_ca"],
-        env = "MESHGATE_TLS_CERT",
-        help_heading = "Protection"
-    )]
-    tls_cert: Option<PathBuf>,
-    /// The key of the companion's certificate
-    #[arg(
-        long,
-        value_name = "PEM",
-        requires = "tls_cert",
-        env = "MESHGATE_TLS_KEY",
-        help_heading = "Protection"
-    )]
-    tls_key: Option<PathBuf>,
-    /// The authority that signs the certificates of proxies and operators
-    #[arg(
-        long,
-        value_name = "PEM",
-        requires = "tls_cert",
-        env = "MESHGATE_CLIENT_CA",
-        help_heading = "Protection"
-    )]
-    client_ca: Option<PathBuf>,
-    /// Only workloads that the mesh has authenticated reach this port (Istio: PeerAuthentication
-    /// STRICT and an AuthorizationPolicy). Nothing here can check that
-    #[arg(
-        long,
-        conflicts_with = "tls_cert",
-        env = "MESHGATE_BEHIND_MESH_MTLS",
-        help_heading = "Protection"
-    )]
-    behind_mesh_mtls: bool,
-
     #[command(flatten)]
-    logs: Logs,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SingleUseArg {
-    /// In Noise logins; in ticket logins the ticket is good until it expires
-    Noise,
-    /// In every login
-    Always,
-    /// Never, but for tickets that say `once`
-    Never,
+    flags: Flags,
+    /// Check the configuration and the files that it names, then stop
+    #[arg(long)]
+    check: bool,
 }
 
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
-        self.logs.start()?;
-        exposure::check(self.listen, self.protection())?;
-        let keys = self.keys()?;
-        let tls = self.tls()?;
-        let store = Arc::new(RedbStore::open(&self.store)?);
+        let settings = self.flags.read()?;
+        let logs = logs::start(&settings.document.log)?;
+        let keys = parts::keys(&settings.document.keys)?;
+        let (edge_rights, admin_rights) =
+            (parts::edge_rights(&settings), parts::admin_rights(&settings)?);
+        let load = |files: &Option<_>| files.clone().map(Tls::load).transpose();
+        let edge_tls = load(&settings.edge.tls)?.map(Arc::new);
+        let admin_tls = load(&settings.admin.tls)?.map(Arc::new);
+        if self.check {
+            println!("the configuration is good");
+            return Ok(());
+        }
+        let store = Arc::new(RedbStore::open(&settings.document.store.path)?);
         let sessions = Arc::new(Sessions::new(store, Arc::new(SystemClock)));
-        let logins = Arc::new(Logins::new(Arc::clone(&sessions), keys, self.policy()));
-        let name = self.name.clone().unwrap_or_else(host_name);
-        let companion = Companion { sessions, logins, name };
+        let logins = Logins::new(Arc::clone(&sessions), keys, settings.policy.clone());
+        let logins = Arc::new(logins);
+        let edge_gate = Gate::new(Side::Edge, edge_rights, Arc::clone(&sessions));
+        let admin_gate = Gate::new(Side::Admin, admin_rights, Arc::clone(&sessions));
 
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
-            let listener = TcpListener::bind(self.listen)
-                .await
-                .with_context(|| format!("cannot listen on {}", self.listen))?;
-            let address = listener.local_addr()?;
-            let shutdown = shutdown_signal()?;
-            info!(%address, protection = ?self.protection(), store = %self.store.display(), "ready");
-            println!("listening on {address}");
-            server::serve(companion, listener, tls, shutdown).await?;
+            let edge = listen(settings.edge.address).await?;
+            let admin = listen(settings.admin.address).await?;
+            let metrics = match settings.metrics {
+                Some(address) => Some(listen(address).await?),
+                None => None,
+            };
+            let (shutdown, hangup) = (shutdown_signal()?, signal(SignalKind::hangup())?);
+            announce(&settings, &edge, &admin, metrics.as_ref())?;
+            let companion = Companion {
+                sessions: Arc::clone(&sessions),
+                logins: Arc::clone(&logins),
+                name: settings.document.name.clone().unwrap_or_else(host_name),
+                edge: Endpoint { listener: edge, tls: edge_tls.clone(), gate: edge_gate.clone() },
+                admin: Endpoint {
+                    listener: admin,
+                    tls: admin_tls.clone(),
+                    gate: admin_gate.clone(),
+                },
+                metrics,
+            };
+            let running = Running {
+                flags: self.flags,
+                settings,
+                logs,
+                sessions,
+                logins,
+                edge: (edge_gate, edge_tls),
+                admin: (admin_gate, admin_tls),
+            };
+            let reloading = tokio::spawn(running.obey(hangup));
+            server::serve(companion, shutdown).await?;
+            reloading.abort();
             Ok(())
         })
         // The store closes, whole, when the last user of it is dropped: with the runtime.
     }
+}
 
-    fn protection(&self) -> Protection {
-        match (&self.tls_cert, self.behind_mesh_mtls) {
-            (Some(_), _) => Protection::MutualTls,
-            (None, true) => Protection::MeshMutualTls,
-            (None, false) => Protection::None,
-        }
-    }
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
 
-    fn policy(&self) -> Policy {
-        Policy {
-            lifetime: self.session_lifetime,
-            single_use: match self.single_use {
-                SingleUseArg::Noise => SingleUse::Noise,
-                SingleUseArg::Always => SingleUse::Always,
-                SingleUseArg::Never => SingleUse::Never,
-            },
-            audiences: self.audience.clone(),
-            max_under_way: usize::try_from(self.max_logins).unwrap_or(usize::MAX),
-        }
+/// Says where everything is. The last line means that logins are taken from now on.
+fn announce(
+    settings: &Settings,
+    edge: &TcpListener,
+    admin: &TcpListener,
+    metrics: Option<&TcpListener>,
+) -> anyhow::Result<()> {
+    let (edge, admin) = (edge.local_addr()?, admin.local_addr()?);
+    info!(
+        %edge, %admin, edge_protection = ?settings.edge.protection,
+        admin_protection = ?settings.admin.protection,
+        store = %settings.document.store.path.display(), "ready"
+    );
+    println!("admin on {admin}");
+    if let Some(metrics) = metrics {
+        println!("metrics on {}", metrics.local_addr()?);
     }
-
-    fn keys(&self) -> anyhow::Result<Keys> {
-        if self.ticket_key.is_empty() && self.jwt_key.is_empty() {
-            bail!(
-                "no login could ever succeed: give --ticket-key (make one with `meshgate keygen \
-                 ticket-ed25519 --out FILE`) or --jwt-key"
-            );
-        }
-        let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<_>> {
-            paths.iter().map(|path| files::read_key(path)).collect()
-        };
-        let noise = read(&self.noise_key)?;
-        let tickets = read(&self.ticket_key)?;
-        for key in noise.iter().chain(&tickets) {
-            info!(id = key.id(), kind = key.kind().name(), "key loaded");
-        }
-        let documents: Vec<_> =
-            self.jwt_key.iter().map(|path| files::read(path)).collect::<Result<_, _>>()?;
-        let documents = documents.iter().map(|document| document.as_slice());
-        Ok(Keys {
-            noise: if noise.is_empty() { None } else { Some(NoiseKeys::new(&noise)?) },
-            tickets: TicketKeys::new(&tickets)?,
-            jwt: JwtKeys::new(documents, self.jwt_issuer.clone()).context("--jwt-key")?,
-        })
-    }
-
-    fn tls(&self) -> anyhow::Result<Option<ServerTlsConfig>> {
-        let (Some(cert), Some(key), Some(ca)) = (&self.tls_cert, &self.tls_key, &self.client_ca)
-        else {
-            return Ok(None);
-        };
-        let identity = Identity::from_pem(files::read(cert)?, files::read(key)?);
-        let ca = Certificate::from_pem(files::read(ca)?);
-        Ok(Some(ServerTlsConfig::new().identity(identity).client_ca_root(ca)))
-    }
+    println!("listening on {edge}");
+    Ok(())
 }
 
 fn host_name() -> String {

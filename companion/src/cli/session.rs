@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::block_on;
 use super::connect::{Connect, said};
-use super::duration;
+use crate::config::duration;
 use crate::domain::key::hex;
 use crate::domain::session::SessionId;
 use crate::domain::time::{Clock as _, SystemClock};
@@ -53,7 +53,7 @@ pub struct List {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let mut admin = AdminClient::new(self.connect.channel().await?);
+        let mut admin = AdminClient::new(self.connect.connection().await?);
         let mut sessions = Vec::new();
         let mut page_token = String::new();
         let more = loop {
@@ -183,7 +183,7 @@ impl Kick {
         };
         let request =
             KickSessionsRequest { whom: Some(whom), reason: self.reason, code: self.code };
-        let mut admin = AdminClient::new(self.connect.channel().await?);
+        let mut admin = AdminClient::new(self.connect.connection().await?);
         let ended = admin.kick_sessions(request).await.map_err(said)?.into_inner().ended;
         if self.json {
             println!("{}", json!({ "ended": ended }));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{duration, files};
+use super::files;
+use crate::config::duration;
 use crate::domain::credential::{Identity, MAX_CREDENTIAL_BYTES};
 use crate::domain::key::hex;
 use crate::domain::ticket::{Issuer, Payload};

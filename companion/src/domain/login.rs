@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
 use prost::Message as _;
@@ -19,6 +19,8 @@ use super::refusal::Why;
 use super::session::{Mode, Session, SessionId};
 use super::sessions::Sessions;
 use super::ticket::{PREFIX, TicketKeys};
+use super::time::UnixMillis;
+use crate::live::Live;
 
 /// The contract allows this much free text of a client about itself.
 const MAX_CLIENT_BYTES: usize = 128;
@@ -81,10 +83,17 @@ pub struct Keys {
     pub jwt: JwtKeys,
 }
 
-pub struct Logins {
-    sessions: Arc<Sessions>,
+/// What logins are judged by; a reload replaces it.
+struct Rules {
     keys: Keys,
     policy: Policy,
+}
+
+pub struct Logins {
+    sessions: Arc<Sessions>,
+    rules: Live<Rules>,
+    /// As at the start, whatever a reload says.
+    max_under_way: usize,
     under_way: Arc<Semaphore>,
     stopping: AtomicBool,
     /// Of lines about refused logins.
@@ -98,7 +107,19 @@ impl Logins {
     pub fn new(sessions: Arc<Sessions>, keys: Keys, policy: Policy) -> Self {
         let under_way = Arc::new(Semaphore::new(policy.max_under_way));
         let (stopping, ration) = (AtomicBool::new(false), Ration::default());
-        Self { sessions, keys, policy, under_way, stopping, ration }
+        let max_under_way = policy.max_under_way;
+        let rules = Live::new(Rules { keys, policy });
+        Self { sessions, rules, max_under_way, under_way, stopping, ration }
+    }
+
+    /// Judges logins by these from now on. How many may be under way stays as it is.
+    pub fn reload(&self, keys: Keys, policy: Policy) {
+        self.rules.set(Rules { keys, policy });
+    }
+
+    /// Logins that are being worked on.
+    pub fn under_way(&self) -> usize {
+        self.max_under_way.saturating_sub(self.under_way.available_permits())
     }
 
     /// From now on every login is told to try again (at another replica, or later).
@@ -108,7 +129,7 @@ impl Logins {
 
     /// Waits until no login is under way.
     pub async fn finished(&self) {
-        let all = u32::try_from(self.policy.max_under_way).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.max_under_way).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         let _ = self.under_way.acquire_many(all).await;
     }
@@ -128,7 +149,8 @@ impl Logins {
     /// Answers the stream, one way or the other.
     pub async fn login(&self, stream: &Arc<dyn ProxyStream>, attempt: Attempt, _: Admittance) {
         let reference = attempt.reference;
-        let result = match self.check(stream, &attempt) {
+        let begun = Instant::now();
+        let result = match self.rules.get().check(&self.sessions, stream, &attempt) {
             Ok((credential, accepted)) => {
                 let (id, user) = (accepted.session.id, accepted.session.identity.user.clone());
                 let result = match accepted.session.mode {
@@ -141,24 +163,48 @@ impl Logins {
             }
             Err(why) => Err(why),
         };
-        if let Err(why) = result {
-            self.refuse(stream, reference, &attempt.peer, why);
+        self.sessions.metrics().login_time.record(begun.elapsed());
+        match result {
+            Ok(()) => self.count(attempt.mode, "accepted"),
+            Err(why) => self.refuse(stream, reference, attempt.mode, &attempt.peer, why),
+        }
+    }
+
+    fn count(&self, mode: Option<Mode>, result: &str) {
+        let metrics = self.sessions.metrics();
+        match mode {
+            Some(Mode::Ticket) => metrics.ticket_logins.count(result),
+            Some(Mode::Noise) => metrics.noise_logins.count(result),
+            None => metrics.other_logins.count(result),
         }
     }
 
     /// Says no, and writes down why, as far as the client's ration of log lines goes.
-    pub fn refuse(&self, stream: &Arc<dyn ProxyStream>, reference: u64, peer: &str, why: Why) {
+    pub fn refuse(
+        &self,
+        stream: &Arc<dyn ProxyStream>,
+        reference: u64,
+        mode: Option<Mode>,
+        peer: &str,
+        why: Why,
+    ) {
+        self.count(mode, why.name());
         // What a proxy calls a peer is not more trusted than the peer.
         let peer = if peer.len() > MAX_PEER_BYTES { "(too long)" } else { peer };
         if let Some(held_back) = self.ration.line(peer, self.sessions.clock().now()) {
             info!(%why, peer, proxy = stream.proxy(), held_back, "login refused");
+        } else {
+            self.sessions.metrics().log_lines_held_back.count();
         }
         stream.tell(Word::Refused { reference, why });
     }
+}
 
+impl Rules {
     /// Everything that needs no store: handshake, signature, times, limits.
     fn check(
         &self,
+        sessions: &Sessions,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
     ) -> Result<(Option<CredentialId>, Accepted), Why> {
@@ -172,15 +218,17 @@ impl Logins {
         if !self.policy.audiences.is_empty() && !self.policy.audiences.contains(&attempt.audience) {
             return Err(Why::AudienceNotServed);
         }
+        let now = sessions.clock().now();
         match attempt.mode {
-            Some(Mode::Ticket) => self.check_ticket(stream, attempt),
-            Some(Mode::Noise) => self.check_noise(stream, attempt),
+            Some(Mode::Ticket) => self.check_ticket(now, stream, attempt),
+            Some(Mode::Noise) => self.check_noise(now, stream, attempt),
             None => Err(Why::ModeNotOffered),
         }
     }
 
     fn check_ticket(
         &self,
+        now: UnixMillis,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
     ) -> Result<(Option<CredentialId>, Accepted), Why> {
@@ -188,12 +236,12 @@ impl Logins {
         // Text protocols end their fields with NUL, space or newline.
         let text = text.trim_end_matches(['\0', ' ', '\r', '\n']);
         let verified = if text.starts_with(PREFIX) {
-            self.ticket(text, attempt)?
+            self.ticket(text, attempt, now)?
         } else {
-            self.jwt(text, attempt)?
+            self.jwt(text, attempt, now)?
         };
         let credential = self.single_use(Mode::Ticket, &verified);
-        let session = self.session(Mode::Ticket, stream, attempt, verified, String::new())?;
+        let session = self.session(Mode::Ticket, now, stream, attempt, verified, String::new())?;
         let reply = login_reply(&session);
         let accepted = Accepted { reference: attempt.reference, session, reply, keys: None };
         Ok((credential, accepted))
@@ -201,6 +249,7 @@ impl Logins {
 
     fn check_noise(
         &self,
+        now: UnixMillis,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
     ) -> Result<(Option<CredentialId>, Accepted), Why> {
@@ -212,12 +261,14 @@ impl Logins {
             return Err(Why::Malformed);
         }
         let verified = match request.credential {
-            Some(Credential::Ticket(ticket)) => self.ticket(&Zeroizing::new(ticket), attempt)?,
-            Some(Credential::Jwt(jwt)) => self.jwt(&Zeroizing::new(jwt), attempt)?,
+            Some(Credential::Ticket(ticket)) => {
+                self.ticket(&Zeroizing::new(ticket), attempt, now)?
+            }
+            Some(Credential::Jwt(jwt)) => self.jwt(&Zeroizing::new(jwt), attempt, now)?,
             None => return Err(Why::Malformed),
         };
         let credential = self.single_use(Mode::Noise, &verified);
-        let session = self.session(Mode::Noise, stream, attempt, verified, request.client)?;
+        let session = self.session(Mode::Noise, now, stream, attempt, verified, request.client)?;
         let answered = opened.answer(&login_reply(&session))?;
         let accepted = Accepted {
             reference: attempt.reference,
@@ -228,12 +279,12 @@ impl Logins {
         Ok((credential, accepted))
     }
 
-    fn ticket(&self, ticket: &str, attempt: &Attempt) -> Result<Verified, Why> {
-        self.keys.tickets.verify(ticket, &attempt.audience, self.sessions.clock().now())
+    fn ticket(&self, ticket: &str, attempt: &Attempt, now: UnixMillis) -> Result<Verified, Why> {
+        self.keys.tickets.verify(ticket, &attempt.audience, now)
     }
 
-    fn jwt(&self, jwt: &str, attempt: &Attempt) -> Result<Verified, Why> {
-        self.keys.jwt.verify(jwt, &attempt.audience, self.sessions.clock().now())
+    fn jwt(&self, jwt: &str, attempt: &Attempt, now: UnixMillis) -> Result<Verified, Why> {
+        self.keys.jwt.verify(jwt, &attempt.audience, now)
     }
 
     fn single_use(&self, mode: Mode, verified: &Verified) -> Option<CredentialId> {
@@ -248,12 +299,12 @@ impl Logins {
     fn session(
         &self,
         mode: Mode,
+        now: UnixMillis,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
         verified: Verified,
         client: String,
     ) -> Result<Session, Why> {
-        let now = self.sessions.clock().now();
         Ok(Session {
             id: SessionId::new(now)?,
             identity: verified.identity,

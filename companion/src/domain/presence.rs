@@ -100,6 +100,14 @@ pub enum Met {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub streams: usize,
+    pub pending: usize,
+    pub live: usize,
+}
+
 /// What a stream's wish to activate a session meets.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -271,13 +279,14 @@ impl Presence {
         met
     }
 
-    /// Ends the pending sessions whose time is over.
-    pub fn expire_pending(&self, now: UnixMillis) {
+    /// Ends the pending sessions whose time is over; answers how many.
+    pub fn expire_pending(&self, now: UnixMillis) -> usize {
+        let mut expired = 0_usize;
         loop {
             let mut held = self.lock();
-            let Some(&(deadline, id)) = held.deadlines.front() else { return };
+            let Some(&(deadline, id)) = held.deadlines.front() else { return expired };
             if deadline > now {
-                return;
+                return expired;
             }
             held.deadlines.pop_front();
             let pending = held
@@ -286,6 +295,7 @@ impl Presence {
                 .is_some_and(|entry| matches!(entry.stage, Stage::Pending(_)));
             drop(held);
             if pending {
+                expired = expired.saturating_add(1);
                 self.kick(id, Farewell::new("the login was not completed in time"));
             }
         }
@@ -306,6 +316,14 @@ impl Presence {
     /// How many sessions are held by open streams.
     pub fn held(&self) -> usize {
         self.lock().sessions.len()
+    }
+
+    pub fn census(&self) -> Census {
+        let held = self.lock();
+        let of_deadlines = held.deadlines.iter().filter_map(|(_, id)| held.sessions.get(id));
+        let pending = of_deadlines.filter(|entry| matches!(entry.stage, Stage::Pending(_))).count();
+        let live = held.sessions.len().saturating_sub(pending);
+        Census { streams: held.streams.len(), pending, live }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {

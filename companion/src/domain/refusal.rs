@@ -47,6 +47,30 @@ pub enum Why {
     NoRandomness,
 }
 
+/// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
+pub const RESULTS: [&str; 20] = [
+    "accepted",
+    "malformed",
+    "mode_not_offered",
+    "audience_not_served",
+    "unknown_noise_key",
+    "handshake",
+    "unknown_key",
+    "wrong_algorithm",
+    "bad_signature",
+    "wrong_audience",
+    "wrong_issuer",
+    "unacceptable_identity",
+    "not_yet_valid",
+    "expired",
+    "used",
+    "too_many",
+    "store_away",
+    "stopping",
+    "ended_meanwhile",
+    "no_randomness",
+];
+
 /// What the client may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -57,6 +81,31 @@ pub enum Refusal {
 }
 
 impl Why {
+    /// As metrics name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::ModeNotOffered => "mode_not_offered",
+            Self::AudienceNotServed => "audience_not_served",
+            Self::UnknownNoiseKey => "unknown_noise_key",
+            Self::Handshake => "handshake",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::BadSignature => "bad_signature",
+            Self::WrongAudience => "wrong_audience",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::UnacceptableIdentity => "unacceptable_identity",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Expired => "expired",
+            Self::Used => "used",
+            Self::TooMany => "too_many",
+            Self::StoreAway => "store_away",
+            Self::Stopping => "stopping",
+            Self::EndedMeanwhile => "ended_meanwhile",
+            Self::NoRandomness => "no_randomness",
+        }
+    }
+
     pub const fn refusal(self) -> Refusal {
         match self {
             Self::Malformed => Refusal::Malformed,
@@ -89,6 +138,18 @@ impl Refusal {
             Self::Expired => "the credential is no longer valid",
             Self::TryAgain => "no login just now, try again",
             Self::Malformed => "the login message is malformed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_among_the_results() {
+        for why in [Why::Malformed, Why::Used, Why::NoRandomness, Why::EndedMeanwhile] {
+            assert!(RESULTS.contains(&why.name()));
         }
     }
 }

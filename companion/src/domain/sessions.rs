@@ -11,11 +11,13 @@ use tracing::{debug, info, warn};
 
 use super::credential::CredentialId;
 use super::presence::{
-    Accepted, Activation, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
+    Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
 };
 use super::refusal::Why;
 use super::session::{Farewell, Session, SessionId, State};
 use super::time::Clock;
+use crate::metrics::Metrics;
+use crate::store::metered::Metered;
 use crate::store::{Admission, Admitted, Page, Store, StoreError};
 
 /// Sessions that end in one step of a larger kick.
@@ -28,6 +30,7 @@ pub struct Sessions {
     store: Arc<dyn Store>,
     presence: Presence,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whom a kick is for.
@@ -46,7 +49,13 @@ pub struct Listing {
 
 impl Sessions {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, presence: Presence::default(), clock }
+        let metrics = Arc::new(Metrics::default());
+        let store = Arc::new(Metered { store, metrics: Arc::clone(&metrics) });
+        Self { store, presence: Presence::default(), clock, metrics }
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub fn clock(&self) -> &dyn Clock {
@@ -60,6 +69,11 @@ impl Sessions {
     /// How many sessions are held by the streams that are open.
     pub fn held(&self) -> usize {
         self.presence.held()
+    }
+
+    /// What is held right now, for metrics.
+    pub fn census(&self) -> Census {
+        self.presence.census()
     }
 
     /// A proxy's worker has come, with sessions that live on it since before. Those that are
@@ -142,11 +156,16 @@ impl Sessions {
     /// The first sealed frame of a pending session was genuine. Asked for again, on the stream
     /// that a proxy came back with, it is answered as it was the first time.
     pub async fn activate(&self, stream: &Arc<dyn ProxyStream>, reference: u64, id: SessionId) {
+        let count = |result| self.metrics.activations.count(result);
         let session = match self.presence.start_activation(id, stream.id(), reference) {
             Activation::Begins(session) => *session,
-            Activation::UnderWay => return,
-            Activation::Done => return stream.tell(Word::Activated { reference, refused: None }),
+            Activation::UnderWay => return count("repeated"),
+            Activation::Done => {
+                count("repeated");
+                return stream.tell(Word::Activated { reference, refused: None });
+            }
             Activation::Unknown => {
+                count("refused");
                 let refused = Some("no such login waits here: it took too long, or was ended");
                 return stream.tell(Word::Activated { reference, refused });
             }
@@ -154,10 +173,14 @@ impl Sessions {
         let proxy = session.proxy.clone();
         let admission = Admission { credential: None, session: Some(session) };
         if self.admit(admission).await.is_err() {
+            count("refused");
             return self.presence.refuse(id, reference, "no new sessions just now, try again");
         }
         let live = Word::Activated { reference, refused: None };
-        if self.presence.go_live(id, live) == Err(Gone) {
+        if self.presence.go_live(id, live).is_ok() {
+            count("live");
+        } else {
+            count("refused");
             self.presence.refuse(id, reference, ENDED_MEANWHILE);
             self.take_back(id, proxy).await;
         }
@@ -184,7 +207,11 @@ impl Sessions {
     /// The client's connection is gone.
     pub async fn ended(&self, stream: StreamId, id: SessionId) {
         // One that joins is seen to where it would go live; one that is pending is not recorded.
-        if self.presence.forget(id, stream) == Met::Live
+        let met = self.presence.forget(id, stream);
+        if met != Met::Nothing {
+            self.metrics.ended.count("closed");
+        }
+        if met == Met::Live
             && let Err(error) = self.store.end(vec![id]).await
         {
             // It ends by its lifetime at the latest.
@@ -251,6 +278,7 @@ impl Sessions {
             ended.extend(more.into_iter().map(|session| session.id));
         }
         for id in &ended {
+            self.metrics.ended.count("kicked");
             info!(session = %id, reason = farewell.reason, code = farewell.code, "session kicked");
         }
         Ok(u32::try_from(ended.len()).unwrap_or(u32::MAX))
@@ -287,9 +315,12 @@ impl Sessions {
     /// `true` if there is more to do at once.
     pub async fn sweep(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        self.presence.expire_pending(now);
+        for _ in 0..self.presence.expire_pending(now) {
+            self.metrics.ended.count("never_activated");
+        }
         let swept = self.store.sweep(now).await?;
         for id in &swept.sessions {
+            self.metrics.ended.count("expired");
             self.presence.kick_recorded(*id, None, Farewell::new(EXPIRED));
         }
         if !swept.sessions.is_empty() || swept.credentials > 0 {

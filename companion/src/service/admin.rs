@@ -1,6 +1,7 @@
 //! For operators: who is there, and out with them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use meshgate_proto::admin::v1::admin_server::Admin;
 use meshgate_proto::admin::v1::{
@@ -10,6 +11,9 @@ use meshgate_proto::admin::v1::{
 use tonic::{Request, Response, Status};
 use tracing::info;
 
+use super::peer::Peer;
+use super::rights::Caller;
+use crate::domain::key::hex;
 use crate::domain::session::{Farewell, Session, SessionId, State};
 use crate::domain::sessions::{Sessions, Whom};
 use crate::store::{Page, StoreError};
@@ -36,7 +40,35 @@ impl Admin for AdminService {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
+        let audit = Audit::of(&request, "ListSessions");
         let request = request.into_inner();
+        let asked = format!("user={:?} page_size={}", request.user, request.page_size);
+        let answer = self.list(request).await;
+        audit.write(&self.sessions, &asked, answer.as_ref().map(|page| page.sessions.len()));
+        answer.map(Response::new)
+    }
+
+    async fn kick_sessions(
+        &self,
+        request: Request<KickSessionsRequest>,
+    ) -> Result<Response<KickSessionsResponse>, Status> {
+        let audit = Audit::of(&request, "KickSessions");
+        let request = request.into_inner();
+        let asked = match &request.whom {
+            Some(kick_sessions_request::Whom::SessionId(id)) => format!("session={}", hex(id)),
+            Some(kick_sessions_request::Whom::User(user)) => format!("user={user:?}"),
+            None => "nobody".into(),
+        };
+        let asked = format!("{asked} reason={:?} code={}", request.reason, request.code);
+        let answer = self.kick(request).await;
+        let ended = |answer: &KickSessionsResponse| usize::try_from(answer.ended).unwrap_or(0);
+        audit.write(&self.sessions, &asked, answer.as_ref().map(ended));
+        answer.map(Response::new)
+    }
+}
+
+impl AdminService {
+    async fn list(&self, request: ListSessionsRequest) -> Result<ListSessionsResponse, Status> {
         let limit = match request.page_size {
             0 => DEFAULT_PAGE,
             size if size <= MAX_PAGE => size,
@@ -59,18 +91,13 @@ impl Admin for AdminService {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
         };
         let listing = self.sessions.list(page).await.map_err(store_away)?;
-        Ok(Response::new(ListSessionsResponse {
+        Ok(ListSessionsResponse {
             sessions: listing.sessions.into_iter().map(message).collect(),
             next_page_token: listing.next.map(|id| id.to_string()).unwrap_or_default(),
-        }))
+        })
     }
 
-    async fn kick_sessions(
-        &self,
-        request: Request<KickSessionsRequest>,
-    ) -> Result<Response<KickSessionsResponse>, Status> {
-        let peer = request.remote_addr();
-        let request = request.into_inner();
+    async fn kick(&self, request: KickSessionsRequest) -> Result<KickSessionsResponse, Status> {
         let whom = match request.whom {
             Some(kick_sessions_request::Whom::SessionId(id)) => Whom::Session(
                 SessionId::try_from(id.as_slice())
@@ -84,10 +111,46 @@ impl Admin for AdminService {
                 "`reason` must have at most {MAX_REASON_BYTES} bytes and no control characters"
             )));
         }
-        info!(?whom, ?peer, reason = request.reason, code = request.code, "kick asked for");
         let farewell = Farewell { reason: request.reason, code: request.code };
         let ended = self.sessions.kick(whom, farewell).await.map_err(store_away)?;
-        Ok(Response::new(KickSessionsResponse { ended }))
+        Ok(KickSessionsResponse { ended })
+    }
+}
+
+/// The line that every call of an operator leaves, on the target `meshgate::audit`.
+struct Audit {
+    call: &'static str,
+    caller: String,
+    peer: String,
+    begun: Instant,
+}
+
+impl Audit {
+    fn of<T>(request: &Request<T>, call: &'static str) -> Self {
+        let extensions = request.extensions();
+        let caller =
+            extensions.get::<Caller>().map_or_else(|| "?".into(), |caller| caller.0.clone());
+        let peer = extensions.get::<Peer>().map_or_else(|| "?".into(), |p| p.address.to_string());
+        Self { call, caller, peer, begun: Instant::now() }
+    }
+
+    /// `affected`: how many sessions were listed or ended.
+    fn write(self, sessions: &Sessions, asked: &str, result: Result<usize, &Status>) {
+        let Self { call, caller, peer, begun } = self;
+        let took = begun.elapsed();
+        sessions.metrics().admin_calls.count(if result.is_ok() { "ok" } else { "failed" });
+        // What callers write is in quotes, its control characters escaped: no line can be forged.
+        match result {
+            Ok(affected) => info!(
+                target: "meshgate::audit",
+                call, caller, peer, asked, affected, ?took, "operator's call"
+            ),
+            Err(status) => info!(
+                target: "meshgate::audit",
+                call, caller, peer, asked, ?took, code = ?status.code(), error = status.message(),
+                "operator's call failed"
+            ),
+        }
     }
 }
 

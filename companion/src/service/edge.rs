@@ -14,6 +14,8 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::outbox::{self, Downward, Outbox, Unnamed};
+use super::peer::Peer;
+use super::rights::Caller;
 use crate::domain::login::{Attempt, Logins};
 use crate::domain::presence::{ProxyStream, StreamId, Word};
 use crate::domain::session::{Mode, SessionId};
@@ -61,7 +63,13 @@ impl Edge for EdgeService {
         request: Request<Streaming<FromProxy>>,
     ) -> Result<Response<Downward>, Status> {
         let (unnamed, downward) = outbox::channel();
-        let peer = request.remote_addr().map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        let extensions = request.extensions();
+        let address =
+            extensions.get::<Peer>().map_or_else(|| "?".into(), |p| p.address.to_string());
+        let peer = match extensions.get::<Caller>() {
+            Some(Caller(name)) => format!("{address} ({name})"),
+            None => address,
+        };
         tokio::spawn(run(Arc::clone(&self.0), request.into_inner(), unnamed, peer));
         Ok(Response::new(downward))
     }
@@ -85,6 +93,7 @@ async fn run(shared: Arc<Shared>, mut up: Streaming<FromProxy>, unnamed: Unnamed
     let outbox = Arc::new(unnamed.named(id, hello.proxy));
     let stream: Arc<dyn ProxyStream> = Arc::clone(&outbox) as Arc<dyn ProxyStream>;
     info!(proxy = stream.proxy(), stream = id.0, sessions = ids.len(), peer, "proxy attached");
+    shared.sessions.metrics().streams_opened.count();
     outbox.send(to_proxy::Kind::Welcome(Welcome {
         contract: CONTRACT,
         companion: shared.name.clone(),
@@ -101,6 +110,9 @@ async fn run(shared: Arc<Shared>, mut up: Streaming<FromProxy>, unnamed: Unnamed
         }
     };
     info!(proxy = stream.proxy(), stream = id.0, reason = why.message(), "proxy detached");
+    if outbox.was_cut() {
+        shared.sessions.metrics().streams_cut.count();
+    }
     outbox.cut(why);
 }
 
@@ -149,7 +161,8 @@ fn take(
                     shared.logins.login(&stream, attempt, admittance).await;
                 })),
                 Err(why) => {
-                    shared.logins.refuse(&stream, attempt.reference, &attempt.peer, why);
+                    let Attempt { reference, mode, peer, .. } = attempt;
+                    shared.logins.refuse(&stream, reference, mode, &peer, why);
                 }
             }
         }

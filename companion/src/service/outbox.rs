@@ -66,6 +66,11 @@ impl Outbox {
         }
     }
 
+    /// Whether it was cut because its proxy does not read.
+    pub fn was_cut(&self) -> bool {
+        self.cut.lock().is_ok_and(|knife| knife.is_none())
+    }
+
     /// Waits until the stream has ended, for whichever reason.
     pub async fn closed(&self) {
         self.queue.closed().await;

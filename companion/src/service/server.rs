@@ -1,4 +1,4 @@
-//! Serving: all services on one listener, their health, and an orderly end.
+//! Serving: each service on a listener of its own, their health and numbers, and an orderly end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,20 @@ use meshgate_proto::admin::v1::admin_server::AdminServer;
 use meshgate_proto::edge::v1::edge_server::EdgeServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use super::admin::AdminService;
 use super::edge::{EdgeService, MAX_MESSAGE_BYTES};
+use super::incoming::incoming;
+use super::rights::Gate;
+use super::scrape;
+use super::tls::Tls;
 use crate::domain::login::Logins;
 use crate::domain::sessions::Sessions;
+use crate::metrics::{Gauges, Metrics};
 
 /// A proxy whose machine vanished is noticed by its silence.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -28,17 +33,29 @@ const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// Connections get this long to close by themselves.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
+/// How often certificates are looked at for a change.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
+
 pub struct Companion {
     pub sessions: Arc<Sessions>,
     pub logins: Arc<Logins>,
     /// Names this replica.
     pub name: String,
+    pub edge: Endpoint,
+    pub admin: Endpoint,
+    /// Where metrics are scraped.
+    pub metrics: Option<TcpListener>,
+}
+
+/// A listener, and who may call there.
+pub struct Endpoint {
+    pub listener: TcpListener,
+    pub tls: Option<Arc<Tls>>,
+    pub gate: Gate,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("the TLS certificate, key or client CA cannot be used: {0}")]
-    Tls(tonic::transport::Error),
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("serving failed: {0}")]
@@ -49,43 +66,50 @@ pub enum ServeError {
 /// under way finish, streams are told to go elsewhere, connections close.
 pub async fn serve(
     companion: Companion,
-    listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Companion { sessions, logins, name } = companion;
+    let Companion { sessions, logins, name, edge, admin, metrics } = companion;
     let (stop_streams, stopping) = watch::channel(false);
-    let (stop_serving, mut stopped) = watch::channel(false);
-    let edge = EdgeService::new(Arc::clone(&sessions), Arc::clone(&logins), name, stopping);
-    let edge = EdgeServer::new(edge).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let admin = AdminServer::new(AdminService::new(Arc::clone(&sessions)));
+    let (stop_serving, stopped) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, sessions.store().healthy()).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .build_v1()
+    };
+    let certificates = [("edge", edge.tls.clone()), ("admin", admin.tls.clone())]
+        .into_iter()
+        .filter_map(|(listener, tls)| tls.map(|tls| (listener, tls)));
+    let numbers = Arc::new(Numbers {
+        sessions: Arc::clone(&sessions),
+        logins: Arc::clone(&logins),
+        certificates: certificates.collect(),
+    });
 
-    let mut server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
-    if let Some(tls) = tls {
-        server = server.tls_config(tls).map_err(ServeError::Tls)?;
-    }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = server
-        .add_service(edge)
-        .add_service(admin)
+    let service = EdgeService::new(Arc::clone(&sessions), Arc::clone(&logins), name, stopping);
+    let service = EdgeServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let edge_serving = server()
+        .add_service(InterceptedService::new(service, edge.gate))
+        .add_service(health_service.clone())
+        .add_service(reflection()?)
+        .serve_with_incoming_shutdown(incoming(edge.listener, edge.tls), is_set(stopped.clone()));
+    let service = AdminServer::new(AdminService::new(Arc::clone(&sessions)));
+    let admin_serving = server()
+        .add_service(InterceptedService::new(service, admin.gate))
         .add_service(health_service)
-        .add_service(reflection)
-        .serve_with_incoming_shutdown(incoming, async move {
-            // An error means that the sender is gone: that is an end as well.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
+        .add_service(reflection()?)
+        .serve_with_incoming_shutdown(incoming(admin.listener, admin.tls), is_set(stopped));
+    let serving = async { tokio::try_join!(edge_serving, admin_serving).map(|_| ()) };
     let mut serving = tokio::spawn(serving);
-    let chores = [
+    let mut chores = vec![
         tokio::spawn(sweep(Arc::clone(&sessions))),
         tokio::spawn(watch_health(Arc::clone(&sessions), health.clone())),
+        tokio::spawn(watch_certificates(numbers.certificates.clone())),
     ];
+    if let Some(listener) = metrics {
+        chores.push(tokio::spawn(scrape::serve(listener, numbers)));
+    }
 
     let early = tokio::select! {
         ended = &mut serving => Some(ended),
@@ -117,6 +141,67 @@ pub async fn serve(
         }
     }
     Ok(())
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+async fn is_set(mut signal: watch::Receiver<bool>) {
+    // An error means that the sender is gone: that is an end as well.
+    let _ = signal.wait_for(|set| *set).await;
+}
+
+/// What a scrape reads.
+struct Numbers {
+    sessions: Arc<Sessions>,
+    logins: Arc<Logins>,
+    certificates: Vec<(&'static str, Arc<Tls>)>,
+}
+
+impl scrape::Source for Numbers {
+    fn metrics(&self) -> &Metrics {
+        self.sessions.metrics()
+    }
+
+    fn gauges(&self) -> Gauges {
+        let census = self.sessions.census();
+        let expiry =
+            |(name, tls): &(&'static str, Arc<Tls>)| tls.expiry().map(|expiry| (*name, expiry));
+        Gauges {
+            sessions_pending: census.pending,
+            sessions_live: census.live,
+            streams: census.streams,
+            logins_under_way: self.logins.under_way(),
+            store_healthy: self.sessions.store().healthy(),
+            certificates: self.certificates.iter().filter_map(expiry).collect(),
+        }
+    }
+}
+
+/// Takes certificates over when their files change, as cert-manager and its like do it.
+async fn watch_certificates(certificates: Vec<(&'static str, Arc<Tls>)>) {
+    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        for (listener, tls) in &certificates {
+            match tls.reload(tls.files()) {
+                Ok(true) => info!(listener, "new certificates are in use"),
+                Ok(false) => {}
+                // Half written, perhaps. Said once.
+                Err(error) if !failing => {
+                    warn!(listener, %error, "new certificates cannot be used, the old ones stay");
+                    failing = true;
+                    continue;
+                }
+                Err(_) => continue,
+            }
+            failing = false;
+        }
+    }
 }
 
 /// Ends what expires. Never gives up: a store that is away comes back.

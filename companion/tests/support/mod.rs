@@ -15,7 +15,8 @@ use meshgate_companion::domain::login::{Keys, Logins, Policy};
 use meshgate_companion::domain::sessions::Sessions;
 use meshgate_companion::domain::ticket::{Issuer, Payload, TicketKeys};
 use meshgate_companion::domain::time::{Clock, ManualClock, UnixMillis};
-use meshgate_companion::service::server::{Companion, serve};
+use meshgate_companion::service::rights::{Gate, Rights, Side};
+use meshgate_companion::service::server::{Companion, Endpoint, serve};
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::admin_client::AdminClient;
 use meshgate_proto::edge::v1::edge_client::EdgeClient;
@@ -34,6 +35,8 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+
+pub mod process;
 
 pub const AUDIENCE: &str = "game";
 pub const LAYOUT: &str = "happy";
@@ -114,6 +117,7 @@ pub fn forge(ticket: &str) -> String {
 /// A companion that serves until it is stopped.
 pub struct Server {
     pub address: String,
+    pub admin_address: String,
     pub keys: Arc<KeyRing>,
     pub clock: Arc<ManualClock>,
     pub sessions: Arc<Sessions>,
@@ -136,17 +140,30 @@ impl Server {
         let sessions =
             Arc::new(Sessions::new(Arc::new(store), Arc::clone(&clock) as Arc<dyn Clock>));
         let logins = Arc::new(Logins::new(Arc::clone(&sessions), keys.companion(), policy));
-        let companion = Companion { sessions: Arc::clone(&sessions), logins, name: "test".into() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (edge, admin) = (listen().await, listen().await);
+        let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let (edge_address, admin_address) = (address(&edge), address(&admin));
+        let endpoint = |side, listener| {
+            let gate = Gate::new(side, Rights::default(), Arc::clone(&sessions));
+            Endpoint { listener, tls: None, gate }
+        };
+        let companion = Companion {
+            edge: endpoint(Side::Edge, edge),
+            admin: endpoint(Side::Admin, admin),
+            sessions: Arc::clone(&sessions),
+            logins,
+            name: "test".into(),
+            metrics: None,
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            serve(companion, listener, None, shutdown).await.unwrap();
+            serve(companion, shutdown).await.unwrap();
         });
-        Self { address, keys, clock, sessions, stop: Some(stop), task }
+        let (address, stop) = (edge_address, Some(stop));
+        Self { address, admin_address, keys, clock, sessions, stop, task }
     }
 
     pub async fn proxy(&self, name: &str) -> Proxy {
@@ -158,7 +175,7 @@ impl Server {
     }
 
     pub async fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel().await)
+        AdminClient::connect(self.admin_address.clone()).await.unwrap()
     }
 
     /// Stops and waits until the store is closed.
@@ -175,6 +192,10 @@ impl Server {
         })
         .await;
     }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 /// One worker of a proxy.
@@ -198,10 +219,16 @@ impl Proxy {
 
     /// A stream without a Hello.
     pub async fn open(address: &str) -> Self {
-        let mut client = EdgeClient::connect(address.to_owned()).await.unwrap();
+        let endpoint = Channel::from_shared(address.to_owned()).unwrap();
+        Self::on(endpoint.connect().await.unwrap()).await.unwrap()
+    }
+
+    /// The same, on a connection of one's own, if it may.
+    pub async fn on(channel: Channel) -> Result<Self, Status> {
+        let mut client = EdgeClient::new(channel);
         let (up, queue) = mpsc::channel(64);
-        let down = soon(client.attach(ReceiverStream::new(queue))).await.unwrap().into_inner();
-        Self { up, down, next_ref: 1 }
+        let down = soon(client.attach(ReceiverStream::new(queue))).await?.into_inner();
+        Ok(Self { up, down, next_ref: 1 })
     }
 
     pub async fn send(&self, kind: from_proxy::Kind) {

@@ -20,6 +20,8 @@ const LAYOUT: &str = "game";
 pub struct Companion {
     pub process: Process,
     pub address: SocketAddr,
+    /// Where operators call.
+    admin: String,
     folder: tempfile::TempDir,
     public_key: [u8; 32],
 }
@@ -34,15 +36,16 @@ impl Companion {
         let public: Value = serde_json::from_str(&public[public.find('{').context("no key")?..])?;
         let public_key = STANDARD.decode(public["key"].as_str().context("no key")?)?;
         let public_key = public_key.try_into().ok().context("a key has 32 bytes")?;
-        let (process, address) = serve(&folder, "127.0.0.1:0")?;
-        Ok(Self { process, address, folder, public_key })
+        let (process, address, admin) = serve(&folder, "127.0.0.1:0")?;
+        Ok(Self { process, address, admin, folder, public_key })
     }
 
     /// Starts it again at the same address, with the same keys and store, after it ended.
     pub fn restart(&mut self) -> Result<()> {
-        let (process, address) = serve(&self.folder, &self.address.to_string())?;
+        let (process, address, admin) = serve(&self.folder, &self.address.to_string())?;
         self.process = process;
         self.address = address;
+        self.admin = admin;
         Ok(())
     }
 
@@ -74,17 +77,16 @@ impl Companion {
 
     /// Runs an operator's command, such as `["session", "list", "--json"]`.
     pub fn operate(&self, arguments: &[&str]) -> Result<String> {
-        let server = self.address.to_string();
         let mut arguments = arguments.to_vec();
-        arguments.extend(["--server", &server]);
+        arguments.extend(["--server", &self.admin]);
         meshgate(&arguments)
     }
 }
 
-fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<(Process, SocketAddr)> {
+fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<(Process, SocketAddr, String)> {
     let mut command = Command::new(program("meshgate")?);
     command
-        .args(["serve", "--listen", listen, "--log", "debug"])
+        .args(["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--log", "debug"])
         .arg("--store")
         .arg(folder.path().join("store.redb"))
         .arg("--noise-key")
@@ -92,7 +94,9 @@ fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<(Process, SocketAdd
         .arg("--ticket-key")
         .arg(folder.path().join("ticket.json"))
         .stderr(File::create(folder.path().join("companion.log"))?);
-    Process::listening("meshgate", &mut command)
+    let (process, address, before) = Process::listening_and_more("meshgate", &mut command)?;
+    let admin = before.iter().find_map(|line| line.strip_prefix("admin on "));
+    Ok((process, address, admin.context("where do operators call?")?.to_owned()))
 }
 
 fn meshgate(arguments: &[&str]) -> Result<String> {

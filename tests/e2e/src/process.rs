@@ -27,22 +27,34 @@ impl Process {
 
     /// Starts a program and waits for its line `listening ADDRESS`.
     pub fn listening(name: &str, command: &mut Command) -> Result<(Self, SocketAddr)> {
+        let (process, address, _) = Self::listening_and_more(name, command)?;
+        Ok((process, address))
+    }
+
+    /// The same, with the lines that it wrote before.
+    pub fn listening_and_more(
+        name: &str,
+        command: &mut Command,
+    ) -> Result<(Self, SocketAddr, Vec<String>)> {
         let mut process = Self::spawn(name, command.stdout(Stdio::piped()))?;
         let stdout = process.child.stdout.take().context("no stdout")?;
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
+            let mut before = Vec::new();
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(address) = line.strip_prefix("listening ") {
                     let address = address.strip_prefix("on ").unwrap_or(address);
-                    let _ = sender.send(address.trim().to_owned());
+                    let _ = sender.send((address.trim().to_owned(), std::mem::take(&mut before)));
+                } else {
+                    before.push(line);
                 }
             }
         });
-        let address = receiver
+        let (address, before) = receiver
             .recv_timeout(PATIENCE)
             .with_context(|| format!("{name} did not say where it listens"))?;
         let address = address.parse().with_context(|| format!("{name} listens at {address:?}"))?;
-        Ok((process, address))
+        Ok((process, address, before))
     }
 
     pub fn id(&self) -> u32 {

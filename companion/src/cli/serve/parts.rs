@@ -1,0 +1,64 @@
+//! What the companion is made of, from its settings and the files that they name.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tracing::info;
+
+use crate::cli::files;
+use crate::config;
+use crate::config::settings::Settings;
+use crate::domain::handshake::NoiseKeys;
+use crate::domain::jwt::JwtKeys;
+use crate::domain::login::Keys;
+use crate::domain::ticket::TicketKeys;
+use crate::domain::token::Tokens;
+use crate::service::rights::Rights;
+
+pub fn keys(keys: &config::Keys) -> anyhow::Result<Keys> {
+    let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<_>> {
+        paths.iter().map(|path| files::read_key(path)).collect()
+    };
+    let noise = read(&keys.noise)?;
+    let tickets = read(&keys.tickets)?;
+    for key in noise.iter().chain(&tickets) {
+        info!(id = key.id(), kind = key.kind().name(), "key loaded");
+    }
+    let documents: Vec<_> =
+        keys.jwks.iter().map(|path| files::read(path)).collect::<Result<_, _>>()?;
+    let documents = documents.iter().map(|document| document.as_slice());
+    Ok(Keys {
+        noise: if noise.is_empty() { None } else { Some(NoiseKeys::new(&noise)?) },
+        tickets: TicketKeys::new(&tickets)?,
+        jwt: JwtKeys::new(documents, keys.jwt_issuers.clone())
+            .context("`keys.jwks` (--jwt-key)")?,
+    })
+}
+
+pub fn edge_rights(settings: &Settings) -> Rights {
+    Rights {
+        peers: settings.edge.peers.clone(),
+        tokens: None,
+        behind_mesh: settings.edge.behind_mesh,
+        certificates: settings.edge.tls.is_some(),
+    }
+}
+
+pub fn admin_rights(settings: &Settings) -> anyhow::Result<Rights> {
+    let tokens = match &settings.tokens {
+        Some(path) => {
+            let name = || format!("`admin.tokens` {}", path.display());
+            let text = files::read(path).with_context(name)?;
+            let text = std::str::from_utf8(&text).with_context(name)?;
+            Some(Tokens::parse(text).with_context(name)?)
+        }
+        None => None,
+    };
+    let tls = settings.admin.tls.as_ref();
+    Ok(Rights {
+        peers: settings.admin.peers.clone(),
+        tokens,
+        behind_mesh: settings.admin.behind_mesh,
+        certificates: tls.is_some_and(|tls| tls.client_ca.is_some()),
+    })
+}

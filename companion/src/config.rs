@@ -1,0 +1,187 @@
+//! The companion's configuration: one TOML file, overridden by the environment, overridden by
+//! flags.
+//!
+//! The types here are the document as it is written. Their comments, defaults and marks are the
+//! reference (`CONFIG.md`, `meshgate config reference`), the check for unknown keys and the names
+//! of the environment's variables: all by [`schema`]. [`settings`] turns a document into what the
+//! companion works with.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod duration;
+pub mod load;
+pub mod reference;
+pub mod schema;
+pub mod settings;
+
+/// A whole configuration. `x-reload` marks what SIGHUP reloads, `x-path` what names files:
+/// relative ones count from the configuration file's folder.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Document {
+    /// Names this replica to proxies and in logs. Without it: the host's name.
+    pub name: Option<String>,
+    pub edge: Edge,
+    pub admin: Admin,
+    pub metrics: Metrics,
+    pub store: Store,
+    pub login: Login,
+    pub keys: Keys,
+    pub log: Log,
+}
+
+/// Where proxies attach.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edge {
+    /// Address and port. Other than a loopback address only with `edge.tls` and a `client_ca`, or
+    /// with `edge.behind_mesh`: traffic keys are handed out here.
+    pub listen: String,
+    /// The mesh lets only authenticated workloads reach this port (Istio: PeerAuthentication
+    /// STRICT and an AuthorizationPolicy). Nothing here can check that. The caller's identity is
+    /// read from the sidecar's `x-forwarded-client-cert`.
+    pub behind_mesh: bool,
+    /// The identities that may attach, of a client certificate (URI, DNS name or common name) or
+    /// of the mesh; `*` stands for any characters. Empty: every authenticated peer.
+    #[schemars(extend("x-reload" = true))]
+    pub peers: Vec<String>,
+    pub tls: Tls,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        let listen = "127.0.0.1:7600".into();
+        Self { listen, behind_mesh: false, peers: Vec::new(), tls: Tls::default() }
+    }
+}
+
+/// Where operators call.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port. Without it: 127.0.0.1 and the port after the edge's. Other than a
+    /// loopback address only with `admin.tls` and tokens or a `client_ca`, or with
+    /// `admin.behind_mesh` and tokens or peers.
+    pub listen: Option<String>,
+    /// As `edge.behind_mesh`.
+    pub behind_mesh: bool,
+    /// The identities that may call without a token; as `edge.peers`. Empty: every peer with a
+    /// certificate that `admin.tls.client_ca` signed; behind the mesh, none.
+    #[schemars(extend("x-reload" = true))]
+    pub peers: Vec<String>,
+    /// A file of bearer tokens' names and SHA-256 hashes, as `meshgate token new` writes it. Where
+    /// it is given, nobody calls without a token or an accepted certificate.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub tokens: Option<PathBuf>,
+    pub tls: Tls,
+}
+
+/// The listener's own TLS. Files are read anew when they change.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The listener's certificate chain, PEM. Switches TLS on.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub cert: Option<PathBuf>,
+    /// The key of the certificate, PEM.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub key: Option<PathBuf>,
+    /// The authority that signs the certificates of those who call, PEM. Nobody gets in without
+    /// one, but operators with a token.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Where Prometheus scrapes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port of `GET /metrics` over HTTP. Without it: not served. Names no user, no
+    /// address and no secret, so any address will do.
+    pub listen: Option<String>,
+}
+
+/// What survives a restart.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The file that holds sessions and used credentials; made if it is not there.
+    #[schemars(extend("x-path" = true))]
+    pub path: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: "meshgate.redb".into() }
+    }
+}
+
+/// Who gets in, and how fast.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Login {
+    /// The audiences that are served here. Empty: whichever the credential is for.
+    #[schemars(extend("x-reload" = true))]
+    pub audiences: Vec<String>,
+    /// When a credential works a single time: in `noise` logins, `always`, or `never` but for
+    /// tickets that say `once`.
+    #[schemars(extend("x-reload" = true, "enum" = ["noise", "always", "never"]))]
+    pub single_use: String,
+    /// How long a session lives at most; counts for sessions that begin from now on.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub session_lifetime: String,
+    /// Logins under way at once; more are told to try again. 1 to 65536.
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_under_way: u32,
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            audiences: Vec::new(),
+            single_use: "noise".into(),
+            session_lifetime: "12h".into(),
+            max_under_way: 4096,
+        }
+    }
+}
+
+/// What credentials are checked with.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// Key files of kind `noise`: the static keys of Noise logins, all valid at once.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub noise: Vec<PathBuf>,
+    /// Key files that tickets are checked with, all valid at once.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub tickets: Vec<PathBuf>,
+    /// JWK or JWK set files that JSON Web Tokens are checked with; each key must say its `alg`.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub jwks: Vec<PathBuf>,
+    /// The `iss` that JSON Web Tokens may have. Empty: any whose key signed.
+    #[schemars(extend("x-reload" = true))]
+    pub jwt_issuers: Vec<String>,
+}
+
+/// What is logged on standard error.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`), or targets with levels such as
+    /// `info,meshgate_companion=debug`.
+    #[schemars(extend("x-reload" = true))]
+    pub filter: String,
+    #[doc = "`text` for people, `json` for machines."]
+    #[schemars(extend("enum" = ["text", "json"]))]
+    pub format: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: "text".into() }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a document means: addresses that parse, listeners that are protected, files by name.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::{Document, Tls, duration};
+use crate::domain::login::{Policy, SingleUse};
+use crate::service::exposure::{self, Exposed, Protection};
+use crate::service::rights::Side;
+use crate::service::tls::TlsFiles;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    #[error("`{path}`: `{value}` is no address and port, such as 127.0.0.1:7600")]
+    Address { path: &'static str, value: String },
+    #[error("`{section}.cert` and `{section}.key` go together: give both, or none")]
+    HalfTls { section: &'static str },
+    #[error("`{section}.client_ca` needs `{section}.cert` and `{section}.key`")]
+    CaWithoutTls { section: &'static str },
+    #[error("`{side}.behind_mesh` and `{side}.tls` exclude each other: the mesh does the TLS")]
+    TwiceTls { side: &'static str },
+    #[error(
+        "`{side}.peers` lists names, but nothing proves one: give `{side}.tls.client_ca`, or say \
+         `{side}.behind_mesh`"
+    )]
+    NamesWithoutProof { side: &'static str },
+    #[error("`edge.tls` needs a `client_ca`: a proxy proves itself by its certificate alone")]
+    EdgeWithoutCa,
+    #[error(
+        "`admin.behind_mesh` alone would let every workload of the mesh throw players out: give \
+         `admin.tokens` or `admin.peers`"
+    )]
+    OpenAdmin,
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+    #[error(
+        "no login could ever succeed: give --ticket-key (`keys.tickets`; make one with `meshgate \
+         keygen ticket-ed25519 --out FILE`) or --jwt-key (`keys.jwks`)"
+    )]
+    NoKeys,
+}
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub tls: Option<TlsFiles>,
+    pub peers: Vec<String>,
+    pub behind_mesh: bool,
+    pub protection: Protection,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub document: Document,
+    pub edge: Listener,
+    pub admin: Listener,
+    pub tokens: Option<PathBuf>,
+    pub metrics: Option<SocketAddr>,
+    pub policy: Policy,
+}
+
+impl Settings {
+    pub fn new(document: Document) -> Result<Self, SettingsError> {
+        let edge = edge(&document)?;
+        let admin = admin(&document, edge.address)?;
+        let metrics = document.metrics.listen.as_deref();
+        let metrics = metrics.map(|text| address("metrics.listen", text)).transpose()?;
+        if document.keys.tickets.is_empty() && document.keys.jwks.is_empty() {
+            return Err(SettingsError::NoKeys);
+        }
+        let login = &document.login;
+        let defaults = Policy::default();
+        let policy = Policy {
+            // Checked when the document was read, as are the names below.
+            lifetime: duration::parse(&login.session_lifetime).unwrap_or(defaults.lifetime),
+            single_use: match login.single_use.as_str() {
+                "always" => SingleUse::Always,
+                "never" => SingleUse::Never,
+                _ => SingleUse::Noise,
+            },
+            audiences: login.audiences.clone(),
+            max_under_way: usize::try_from(login.max_under_way).unwrap_or(usize::MAX),
+        };
+        let tokens = document.admin.tokens.clone();
+        Ok(Self { edge, admin, tokens, metrics, policy, document })
+    }
+}
+
+fn address(path: &'static str, text: &str) -> Result<SocketAddr, SettingsError> {
+    text.parse().map_err(|_| SettingsError::Address { path, value: text.to_owned() })
+}
+
+fn edge(document: &Document) -> Result<Listener, SettingsError> {
+    let edge = &document.edge;
+    let address = address("edge.listen", &edge.listen)?;
+    let tls = tls_files("edge.tls", &edge.tls, false)?;
+    if tls.as_ref().is_some_and(|tls| tls.client_ca.is_none()) {
+        return Err(SettingsError::EdgeWithoutCa);
+    }
+    let protection = match (&tls, edge.behind_mesh) {
+        (Some(_), true) => return Err(SettingsError::TwiceTls { side: "edge" }),
+        (Some(_), false) => Protection::MutualTls,
+        (None, true) => Protection::MeshMutualTls,
+        (None, false) => Protection::None,
+    };
+    if !edge.peers.is_empty() && protection == Protection::None {
+        return Err(SettingsError::NamesWithoutProof { side: "edge" });
+    }
+    exposure::check(Side::Edge, address, protection)?;
+    let (peers, behind_mesh) = (edge.peers.clone(), edge.behind_mesh);
+    Ok(Listener { address, tls, peers, behind_mesh, protection })
+}
+
+fn admin(document: &Document, edge: SocketAddr) -> Result<Listener, SettingsError> {
+    let admin = &document.admin;
+    let address = match &admin.listen {
+        Some(text) => address("admin.listen", text)?,
+        None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), next_port(edge.port())),
+    };
+    let has_tokens = admin.tokens.is_some();
+    let tls = tls_files("admin.tls", &admin.tls, has_tokens)?;
+    let asks = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let protection = match (&tls, admin.behind_mesh) {
+        (Some(_), true) => return Err(SettingsError::TwiceTls { side: "admin" }),
+        (Some(_), false) if has_tokens => Protection::TlsAndToken,
+        (Some(_), false) if asks => Protection::MutualTls,
+        (None, true) if has_tokens || !admin.peers.is_empty() => Protection::MeshMutualTls,
+        (None, true) => return Err(SettingsError::OpenAdmin),
+        (_, false) => Protection::None,
+    };
+    if !admin.peers.is_empty() && !asks && !admin.behind_mesh {
+        return Err(SettingsError::NamesWithoutProof { side: "admin" });
+    }
+    exposure::check(Side::Admin, address, protection)?;
+    let (peers, behind_mesh) = (admin.peers.clone(), admin.behind_mesh);
+    Ok(Listener { address, tls, peers, behind_mesh, protection })
+}
+
+/// The port after the edge's; any free one if that is any free one.
+const fn next_port(port: u16) -> u16 {
+    match port {
+        0 => 0,
+        u16::MAX => u16::MAX - 1,
+        port => port.saturating_add(1),
+    }
+}
+
+fn tls_files(
+    section: &'static str,
+    tls: &Tls,
+    client_optional: bool,
+) -> Result<Option<TlsFiles>, SettingsError> {
+    let client_ca = tls.client_ca.clone();
+    match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => {
+            let (cert, key) = (cert.clone(), key.clone());
+            Ok(Some(TlsFiles { cert, key, client_ca, client_optional }))
+        }
+        (None, None) if client_ca.is_some() => Err(SettingsError::CaWithoutTls { section }),
+        (None, None) => Ok(None),
+        _ => Err(SettingsError::HalfTls { section }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::load;
+
+    fn settings(text: &str) -> Result<Settings, SettingsError> {
+        let text = format!("{text}\n[keys]\ntickets = [\"t\"]");
+        let document = load(Some((std::path::Path::new("c"), &text)), |_| None, &[]).unwrap();
+        Settings::new(document)
+    }
+
+    #[test]
+    fn the_admin_service_is_on_loopback_beside_the_edge_unless_told_otherwise() {
+        let found = settings("[edge]\nlisten = \"0.0.0.0:7000\"\nbehind_mesh = true").unwrap();
+        assert_eq!(found.admin.address.to_string(), "127.0.0.1:7001");
+        assert_eq!(settings("[edge]\nlisten = \"[::1]:0\"").unwrap().admin.address.port(), 0);
+        assert_eq!(
+            settings("[edge]\nlisten = \"[::1]:65535\"").unwrap().admin.address.port(),
+            65534
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_a_remedy() {
+        const TLS: &str = "[admin.tls]\ncert = \"c\"\nkey = \"k\"\n";
+        for (text, named) in [
+            ("[edge]\nlisten = \"here\"", "`edge.listen`"),
+            ("[metrics]\nlisten = \"9\"", "`metrics.listen`"),
+            ("[edge]\nlisten = \"0.0.0.0:1\"", "--behind-mesh-mtls"),
+            ("[admin]\nlisten = \"0.0.0.0:1\"", "`admin.tokens`"),
+            ("[admin]\nlisten = \"0.0.0.0:1\"\ntokens = \"t\"", "`admin.tls.cert`"),
+            ("[edge.tls]\ncert = \"c\"", "`edge.tls.key`"),
+            ("[edge.tls]\ncert = \"c\"\nkey = \"k\"", "client_ca"),
+            ("[admin.tls]\nclient_ca = \"c\"", "`admin.tls.cert`"),
+            ("[edge]\npeers = [\"a\"]", "`edge.behind_mesh`"),
+            ("[admin]\npeers = [\"a\"]", "`admin.tls.client_ca`"),
+            ("[admin]\nbehind_mesh = true", "every workload"),
+            (&format!("[admin]\nbehind_mesh = true\n{TLS}"), "exclude"),
+        ] {
+            let error = settings(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+        let document = load(None, |_| None, &[]).unwrap();
+        assert_eq!(Settings::new(document).unwrap_err(), SettingsError::NoKeys);
+        for good in [
+            "[admin]\nlisten = \"0.0.0.0:1\"\nbehind_mesh = true\npeers = [\"a\"]".to_owned(),
+            format!("[admin]\nlisten = \"0.0.0.0:1\"\ntokens = \"t\"\n{TLS}"),
+            format!("[admin]\nlisten = \"0.0.0.0:1\"\n{TLS}client_ca = \"a\""),
+        ] {
+            settings(&good).unwrap();
+        }
+    }
+}

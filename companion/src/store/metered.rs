@@ -1,0 +1,52 @@
+//! A store whose every operation is timed and counted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Admission, Admitted, Answer, Page, Store, StoreError, Swept};
+use crate::domain::session::{Session, SessionId};
+use crate::domain::time::UnixMillis;
+use crate::metrics::{Metrics, Operation};
+
+pub struct Metered {
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Metered {
+    fn timed<T: Send + 'static>(&self, operation: Operation, answer: Answer<T>) -> Answer<T> {
+        let metrics = Arc::clone(&self.metrics);
+        Box::pin(async move {
+            let begun = Instant::now();
+            let result: Result<T, StoreError> = answer.await;
+            metrics.store(operation, begun.elapsed(), result.is_err());
+            result
+        })
+    }
+}
+
+impl Store for Metered {
+    fn admit(&self, admission: Admission) -> Answer<Admitted> {
+        self.timed(Operation::Admit, self.store.admit(admission))
+    }
+
+    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>> {
+        self.timed(Operation::End, self.store.end(ids))
+    }
+
+    fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>> {
+        self.timed(Operation::Find, self.store.find(ids))
+    }
+
+    fn list(&self, page: Page) -> Answer<Vec<Session>> {
+        self.timed(Operation::List, self.store.list(page))
+    }
+
+    fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
+        self.timed(Operation::Sweep, self.store.sweep(now))
+    }
+
+    fn healthy(&self) -> bool {
+        self.store.healthy()
+    }
+}
