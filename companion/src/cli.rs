@@ -12,8 +12,11 @@ mod check;
 mod config;
 mod connect;
 mod files;
+mod key;
 mod keygen;
 mod logs;
+mod masters;
+mod ring_file;
 mod serve;
 mod session;
 mod ticket;
@@ -38,6 +41,9 @@ enum Command {
     /// Explain the companion's configuration
     #[command(subcommand)]
     Config(config::Config),
+    /// Keep a ring of sealed keys: rotate, retire, re-wrap
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Make a key file
     Keygen(keygen::Keygen),
     /// Work with tickets
@@ -57,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),
         Command::Config(config) => config.run(),
+        Command::Key(key) => key.run(),
         Command::Keygen(keygen) => keygen.run(),
         Command::Ticket(ticket) => ticket.run(),
         Command::Session(session) => session.run(),

@@ -159,6 +159,17 @@ pub struct Keys {
     /// Key files that tickets are checked with, all valid at once.
     #[schemars(extend("x-reload" = true, "x-path" = true))]
     pub tickets: Vec<PathBuf>,
+    /// A key ring, as `meshgate key` keeps it: Noise and ticket keys, sealed by a master key. All
+    /// of its keys are valid at once, beside those of the files above.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub ring: Option<PathBuf>,
+    /// Files with the master keys that open the ring. A master key may also stand in the variable
+    /// MESHGATE_MASTER_KEY, as its file would.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub master_files: Vec<PathBuf>,
+    /// A command for `sh -c` that prints a master key file within 30 seconds, such as a KMS client.
+    #[schemars(extend("x-reload" = true))]
+    pub master_command: Option<String>,
     /// JWK or JWK set files that JSON Web Tokens are checked with; each key must say its `alg`.
     #[schemars(extend("x-reload" = true, "x-path" = true))]
     pub jwks: Vec<PathBuf>,

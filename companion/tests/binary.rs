@@ -10,15 +10,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use meshgate_companion::domain::key::{Key, hex};
 use meshgate_proto::edge::v1::{Mode, Refusal};
 use meshgate_proto::session::v1::{LoginRequest, login_request::Credential};
 use prost::Message as _;
 use tonic::Code;
 
-use support::process::{Process, issue, keys, meshgate, ok};
+use support::process::{Process, issue, keys, meshgate, ok, spellings};
 use support::{AUDIENCE, LAYOUT, NoiseClient, Proxy, forge};
 
 fn read_key(folder: &Path, name: &str) -> Key {
@@ -173,19 +171,6 @@ fn key_files_are_private_and_not_overwritten() {
     assert_eq!((public.id(), private.id()), ("n2", "n2"));
     assert_eq!(private.public().unwrap().bytes().expose(), public.bytes().expose());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-}
-
-/// How a secret might look in a log.
-fn spellings(bytes: &[u8]) -> Vec<String> {
-    let decimal: Vec<_> = bytes.iter().take(6).map(u8::to_string).collect();
-    vec![
-        hex(bytes),
-        hex(bytes).to_uppercase(),
-        STANDARD.encode(bytes).trim_end_matches('=').to_owned(),
-        decimal.join(", "),
-        decimal.join(","),
-        bytes.iter().take(6).map(|byte| format!("\\x{byte:02x}")).collect(),
-    ]
 }
 
 #[tokio::test]

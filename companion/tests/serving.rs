@@ -5,8 +5,6 @@
 mod support;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 
 use meshgate_companion::domain::key::Key;
@@ -19,7 +17,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use support::process::{Authority, Process, issue, keys, meshgate, ok};
+use support::process::{Authority, Process, becomes, issue, keys, meshgate, ok, scrape, value};
 use support::{NoiseClient, Proxy, forge, soon};
 
 /// A client of the edge, with a certificate or none.
@@ -36,33 +34,6 @@ async fn edge(process: &Process, folder: &Path, ca: &str, name: Option<&str>) ->
     let hello = Hello { contract: 1, proxy: "p".into(), sessions: vec![] };
     proxy.send(from_proxy::Kind::Hello(hello)).await;
     Some(proxy)
-}
-
-/// What Prometheus would read.
-fn scrape(process: &Process, request: &str) -> String {
-    let mut stream = TcpStream::connect(process.metrics.as_ref().unwrap()).unwrap();
-    let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn value(page: &str, name: &str) -> f64 {
-    let line =
-        page.lines().find(|line| line.strip_prefix(name).is_some_and(|r| r.starts_with(' ')));
-    let line = line.unwrap_or_else(|| panic!("no {name} in {page}"));
-    line.rsplit_once(' ').unwrap().1.parse().unwrap()
-}
-
-/// Waits until a metric has a value: what counts it may come after the answer.
-async fn becomes(process: &Process, name: &str, expected: f64) {
-    soon(async {
-        while value(&scrape(process, "GET /metrics"), name) != expected {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

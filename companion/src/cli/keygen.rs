@@ -32,6 +32,8 @@ enum Purpose {
     TicketEd25519,
     /// Signs and checks tickets with one shared secret (HMAC-SHA256)
     TicketHmac,
+    /// Seals the keys of a ring (`meshgate key`)
+    Master,
 }
 
 impl Keygen {
@@ -40,12 +42,16 @@ impl Keygen {
             Purpose::Noise => Kind::Noise,
             Purpose::TicketEd25519 => Kind::TicketEd25519,
             Purpose::TicketHmac => Kind::TicketHmac,
+            Purpose::Master => Kind::Master,
         };
         let key = Key::generate(kind, self.id)?;
         files::write_private(&self.out, &key.to_json(), self.force)?;
         eprintln!("{} key `{}` written to {}", kind.name(), key.id(), self.out.display());
         match key.public() {
             Some(public) => print!("{}", public.to_json().as_str()),
+            None if kind == Kind::Master => {
+                eprintln!("keep it apart from the ring: whoever has both has every key");
+            }
             None => eprintln!("it has no public part: issuer and companion share the file"),
         }
         Ok(())

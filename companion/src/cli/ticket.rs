@@ -1,16 +1,17 @@
 //! `meshgate ticket`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::files;
+use super::masters::MasterArgs;
+use super::{files, ring_file};
 use crate::config::duration;
 use crate::domain::credential::{Identity, MAX_CREDENTIAL_BYTES};
-use crate::domain::key::hex;
+use crate::domain::key::{Key, Kind, hex};
 use crate::domain::ticket::{Issuer, Payload};
 use crate::domain::time::{Clock as _, SystemClock};
 
@@ -31,8 +32,19 @@ impl Ticket {
 #[derive(Args)]
 pub struct Issue {
     /// A key of kind ticket-ed25519 or ticket-hmac
-    #[arg(long, value_name = "FILE", env = "MESHGATE_TICKET_KEY")]
-    key: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MESHGATE_TICKET_KEY",
+        required_unless_present = "ring",
+        conflicts_with = "ring"
+    )]
+    key: Option<PathBuf>,
+    /// A key ring: its current ticket key signs, the Ed25519 one if there are two
+    #[arg(long, value_name = "FILE")]
+    ring: Option<PathBuf>,
+    #[command(flatten)]
+    masters: MasterArgs,
     /// Who the ticket is for
     #[arg(long)]
     user: String,
@@ -58,7 +70,13 @@ pub struct Issue {
 
 impl Issue {
     fn run(self) -> anyhow::Result<()> {
-        let issuer = Issuer::new(&files::read_key(&self.key)?)?;
+        let key = match (&self.key, &self.ring) {
+            (_, Some(ring)) => current_key(ring, &self.masters)?,
+            (Some(key), None) => files::read_key(key)?,
+            // The command line asks for one of the two.
+            (None, None) => anyhow::bail!("give --key or --ring"),
+        };
+        let issuer = Issuer::new(&key)?;
         let now = SystemClock.now();
         let jti = match self.jti {
             Some(jti) => jti,
@@ -94,6 +112,18 @@ impl Issue {
         println!("{ticket}");
         Ok(())
     }
+}
+
+fn current_key(path: &Path, masters: &MasterArgs) -> anyhow::Result<Key> {
+    let ring = ring_file::read(path)?;
+    let record = ring
+        .current(Kind::TicketEd25519)
+        .or_else(|| ring.current(Kind::TicketHmac))
+        .with_context(|| {
+            let path = path.display();
+            format!("{path} has no ticket key: `meshgate key rotate ticket-ed25519 --ring {path}`")
+        })?;
+    Ok(record.open(&masters.read()?)?)
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {

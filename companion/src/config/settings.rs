@@ -35,7 +35,7 @@ pub enum SettingsError {
     Exposed(#[from] Exposed),
     #[error(
         "no login could ever succeed: give --ticket-key (`keys.tickets`; make one with `meshgate \
-         keygen ticket-ed25519 --out FILE`) or --jwt-key (`keys.jwks`)"
+         keygen ticket-ed25519 --out FILE`), --jwt-key (`keys.jwks`) or --key-ring (`keys.ring`)"
     )]
     NoKeys,
 }
@@ -66,7 +66,8 @@ impl Settings {
         let admin = admin(&document, edge.address)?;
         let metrics = document.metrics.listen.as_deref();
         let metrics = metrics.map(|text| address("metrics.listen", text)).transpose()?;
-        if document.keys.tickets.is_empty() && document.keys.jwks.is_empty() {
+        let keys = &document.keys;
+        if keys.tickets.is_empty() && keys.jwks.is_empty() && keys.ring.is_none() {
             return Err(SettingsError::NoKeys);
         }
         let login = &document.login;

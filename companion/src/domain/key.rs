@@ -11,6 +11,7 @@
 //! | `ticket-ed25519` | an Ed25519 seed, 32 bytes, for whoever issues tickets |
 //! | `ticket-ed25519-public` | its public key, 32 bytes, enough for the companion |
 //! | `ticket-hmac` | an HMAC-SHA256 key, 32 to 128 bytes, for issuer and companion |
+//! | `master` | what seals the keys of a [ring](super::ring), 32 bytes |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -38,6 +39,7 @@ pub enum Kind {
     #[serde(rename = "ticket-ed25519-public")]
     TicketEd25519Public,
     TicketHmac,
+    Master,
 }
 
 impl Kind {
@@ -48,11 +50,12 @@ impl Kind {
             Self::TicketEd25519 => "ticket-ed25519",
             Self::TicketEd25519Public => "ticket-ed25519-public",
             Self::TicketHmac => "ticket-hmac",
+            Self::Master => "master",
         }
     }
 
     pub const fn is_secret(self) -> bool {
-        matches!(self, Self::Noise | Self::TicketEd25519 | Self::TicketHmac)
+        matches!(self, Self::Noise | Self::TicketEd25519 | Self::TicketHmac | Self::Master)
     }
 }
 
@@ -173,7 +176,7 @@ impl Key {
                 (Kind::TicketEd25519Public, public)
             }
             Kind::NoisePublic | Kind::TicketEd25519Public => return Some(self.clone()),
-            Kind::TicketHmac => return None,
+            Kind::TicketHmac | Kind::Master => return None,
         };
         Some(Self { id: self.id.clone(), kind, bytes: Secret::new(public.to_vec()) })
     }
@@ -205,6 +208,7 @@ mod tests {
             (Kind::Noise, Some(Kind::NoisePublic)),
             (Kind::TicketEd25519, Some(Kind::TicketEd25519Public)),
             (Kind::TicketHmac, None),
+            (Kind::Master, None),
         ] {
             let key = Key::generate(kind, None).unwrap();
             let again = Key::from_json(key.to_json().as_bytes()).unwrap();

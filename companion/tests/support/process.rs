@@ -1,15 +1,19 @@
 //! `meshgate` as a process, with keys and certificates of its own.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use meshgate_companion::domain::key::hex;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use super::AUDIENCE;
+use super::{AUDIENCE, soon};
 
 pub fn meshgate(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_meshgate"))
@@ -54,9 +58,14 @@ impl Process {
     }
 
     pub fn bare(folder: &Path, args: &[&str]) -> Self {
+        Self::with(folder, args, &[])
+    }
+
+    pub fn with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_meshgate"))
             .arg("serve")
             .args(args)
+            .envs(variables.iter().copied())
             .current_dir(folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -116,6 +125,46 @@ impl Drop for Process {
 pub fn issue(folder: &Path, key: &str, user: &str) -> String {
     let args = ["ticket", "issue", "--key", key, "--user", user, "--audience", AUDIENCE];
     ok(meshgate(folder, &args)).trim().to_owned()
+}
+
+/// How a secret might look in a log.
+pub fn spellings(bytes: &[u8]) -> Vec<String> {
+    let decimal: Vec<_> = bytes.iter().take(6).map(u8::to_string).collect();
+    vec![
+        hex(bytes),
+        hex(bytes).to_uppercase(),
+        STANDARD.encode(bytes).trim_end_matches('=').to_owned(),
+        decimal.join(", "),
+        decimal.join(","),
+        bytes.iter().take(6).map(|byte| format!("\\x{byte:02x}")).collect(),
+    ]
+}
+
+/// What Prometheus would read.
+pub fn scrape(process: &Process, request: &str) -> String {
+    let mut stream = TcpStream::connect(process.metrics.as_ref().unwrap()).unwrap();
+    let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+pub fn value(page: &str, name: &str) -> f64 {
+    let line =
+        page.lines().find(|line| line.strip_prefix(name).is_some_and(|r| r.starts_with(' ')));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {page}"));
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+/// Waits until a metric has a value: what counts it may come after the answer.
+pub async fn becomes(process: &Process, name: &str, expected: f64) {
+    soon(async {
+        while value(&scrape(process, "GET /metrics"), name) != expected {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// An authority, and certificates that it signed.

@@ -43,6 +43,12 @@ pub struct Flags {
     /// `keys.tickets`: a key that tickets are checked with; several are valid at once
     #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Credentials")]
     ticket_key: Vec<PathBuf>,
+    /// `keys.ring`: a ring of sealed keys, as `meshgate key` keeps it
+    #[arg(long, value_name = "FILE", help_heading = "Credentials")]
+    key_ring: Option<PathBuf>,
+    /// `keys.master_files`: a master key that opens the ring; several may be given
+    #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Credentials")]
+    master_file: Vec<PathBuf>,
     /// `keys.jwks`: a JWK or JWK set that JSON Web Tokens are checked with
     #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Credentials")]
     jwt_key: Vec<PathBuf>,
@@ -136,6 +142,8 @@ impl Flags {
             ("--name", "name", self.name.clone()),
             ("--noise-key", "keys.noise", list(&self.noise_key)),
             ("--ticket-key", "keys.tickets", list(&self.ticket_key)),
+            ("--key-ring", "keys.ring", text(&self.key_ring)),
+            ("--master-file", "keys.master_files", list(&self.master_file)),
             ("--jwt-key", "keys.jwks", list(&self.jwt_key)),
             ("--jwt-issuer", "keys.jwt_issuers", texts(&self.jwt_issuer)),
             ("--audience", "login.audiences", texts(&self.audience)),

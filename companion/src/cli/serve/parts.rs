@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tracing::info;
 
-use crate::cli::files;
+use crate::cli::{files, masters, ring_file};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::domain::handshake::NoiseKeys;
 use crate::domain::jwt::JwtKeys;
+use crate::domain::key::Kind;
 use crate::domain::login::Keys;
 use crate::domain::ticket::TicketKeys;
 use crate::domain::token::Tokens;
@@ -19,8 +20,17 @@ pub fn keys(keys: &config::Keys) -> anyhow::Result<Keys> {
     let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<_>> {
         paths.iter().map(|path| files::read_key(path)).collect()
     };
-    let noise = read(&keys.noise)?;
-    let tickets = read(&keys.tickets)?;
+    let mut noise = read(&keys.noise)?;
+    let mut tickets = read(&keys.tickets)?;
+    if let Some(path) = &keys.ring {
+        let masters = masters::read(&keys.master_files, keys.master_command.as_deref())?;
+        let ring = ring_file::read(path)?;
+        let opened = ring.open(&masters).with_context(|| path.display().to_string())?;
+        let (of_noise, of_tickets): (Vec<_>, Vec<_>) =
+            opened.into_iter().partition(|key| key.kind() == Kind::Noise);
+        noise.extend(of_noise);
+        tickets.extend(of_tickets);
+    }
     for key in noise.iter().chain(&tickets) {
         info!(id = key.id(), kind = key.kind().name(), "key loaded");
     }

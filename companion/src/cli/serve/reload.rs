@@ -33,7 +33,8 @@ impl Running {
     /// Reloads at each signal, for as long as the process lives.
     pub async fn obey(mut self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
-            match self.reload() {
+            // Reads files, and may wait for a command.
+            match tokio::task::block_in_place(|| self.reload()) {
                 Ok(waiting) => {
                     self.sessions.metrics().reloads.count("ok");
                     info!("configuration reloaded");
