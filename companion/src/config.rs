@@ -133,9 +133,23 @@ pub struct Login {
     /// How long a session lives at most; counts for sessions that begin from now on.
     #[schemars(extend("x-reload" = true, "format" = "duration"))]
     pub session_lifetime: String,
-    /// Logins under way at once; more are told to try again. 1 to 65536.
+    /// Logins under way at once. Beyond, the one that has waited longest is told to try again.
     #[schemars(range(min = 1, max = 65536))]
     pub max_under_way: u32,
+    /// Logins a second from one client address (of IPv6: one /64) in the long run; more are told
+    /// to try again. 0: no limit. Only where proxies see the clients' own addresses; many players
+    /// can share one.
+    #[schemars(extend("x-reload" = true), range(max = 1000000))]
+    pub address_rate: u32,
+    /// Logins from one client address at once.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 1000000))]
+    pub address_burst: u32,
+    /// Logins a second in all in the long run; more are told to try again. 0: no limit.
+    #[schemars(extend("x-reload" = true), range(max = 1000000))]
+    pub total_rate: u32,
+    /// Logins in all at once.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 1000000))]
+    pub total_burst: u32,
 }
 
 impl Default for Login {
@@ -145,6 +159,10 @@ impl Default for Login {
             single_use: "noise".into(),
             session_lifetime: "12h".into(),
             max_under_way: 4096,
+            address_rate: 0,
+            address_burst: 50,
+            total_rate: 0,
+            total_burst: 2000,
         }
     }
 }

@@ -7,9 +7,10 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use meshgate_companion::domain::key::Key;
-use meshgate_proto::edge::v1::Hello;
-use meshgate_proto::edge::v1::{Mode, Refusal, from_proxy};
+use meshgate_proto::edge::v1::{Hello, Login, Mode, Refusal, from_proxy};
 use meshgate_proto::session::v1::login_request::Credential;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
@@ -329,4 +330,65 @@ fn a_configuration_can_be_checked_without_serving() {
     assert_eq!(check("", &["--set"]).0, Some(2));
     let reference = ok(meshgate(path, &["config", "reference"]));
     assert!(reference.contains("MESHGATE_EDGE_TLS_CLIENT_CA"), "{reference}");
+}
+
+#[tokio::test]
+async fn a_client_that_tries_too_often_is_told_to_come_again_and_others_get_in() {
+    let folder = keys();
+    let rate = ["--set", "login.address_rate=1", "--set", "login.address_burst=2"];
+    let metrics = ["--metrics-listen", "127.0.0.1:0"];
+    let process = Process::start(folder.path(), &[&rate[..], &metrics].concat());
+    let mut proxy = Proxy::attach(&process.url(), "p", vec![]).await;
+    let mut refusals = Vec::new();
+    // Guesses, fast; far more than come back within the time that this takes.
+    for _ in 0..200 {
+        let refused = proxy.login(Mode::Ticket, "mgt1.guess.guess").await.unwrap_err();
+        refusals.push(refused.refusal());
+    }
+    assert_eq!(refusals[..2], [Refusal::Malformed; 2]);
+    assert!(refusals.iter().filter(|refusal| **refusal == Refusal::TryAgain).count() > 100);
+    let ticket = issue(folder.path(), "hmac.json", "ada");
+    let elsewhere = |login: &mut Login| login.peer = "198.51.100.9:7".into();
+    proxy.login_with(Mode::Ticket, ticket, elsewhere).await.unwrap();
+    let page = scrape(&process, "GET /metrics");
+    let name = "meshgate_companion_logins_total{mode=\"ticket\",result=\"address_too_fast\"}";
+    assert!(value(&page, name) > 100.0);
+}
+
+#[tokio::test]
+async fn a_reload_takes_over_an_issuers_new_keys() {
+    let folder = keys();
+    let path = folder.path();
+    // {"alg":"HS256","kid":KID} and {"sub":"ada","aud":"game","exp":…}, signed with 32 bytes of one.
+    let token = |kid: &str, byte: u8| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[byte; 32]);
+        let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#));
+        let claims = r#"{"sub":"ada","aud":"game","exp":4000000000}"#;
+        let body = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, body.as_bytes()));
+        format!("{body}.{signature}")
+    };
+    let jwks = |keys: &[(&str, u8)]| {
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|(kid, byte)| {
+                let k = URL_SAFE_NO_PAD.encode([*byte; 32]);
+                serde_json::json!({ "kty": "oct", "alg": "HS256", "kid": kid, "k": k })
+            })
+            .collect();
+        let set = serde_json::json!({ "keys": keys });
+        fs::write(path.join("jwks.json"), set.to_string()).unwrap();
+    };
+    jwks(&[("one", 1)]);
+    let args =
+        ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--jwt-key", "jwks.json"];
+    let process = Process::bare(path, &args);
+    let mut proxy = Proxy::attach(&process.url(), "p", vec![]).await;
+    proxy.login(Mode::Ticket, token("one", 1)).await.unwrap();
+    assert!(proxy.login(Mode::Ticket, token("two", 2)).await.is_err());
+    jwks(&[("two", 2)]);
+    process.signal("-HUP");
+    becomes(&process, "meshgate_companion_reloads_total{result=\"ok\"}", 1.0).await;
+    proxy.login(Mode::Ticket, token("two", 2)).await.unwrap();
+    assert!(proxy.login(Mode::Ticket, token("one", 1)).await.is_err());
 }

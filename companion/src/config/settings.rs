@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::{Document, Tls, duration};
+use crate::domain::bucket::Rate;
 use crate::domain::login::{Policy, SingleUse};
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
@@ -82,10 +83,17 @@ impl Settings {
             },
             audiences: login.audiences.clone(),
             max_under_way: usize::try_from(login.max_under_way).unwrap_or(usize::MAX),
+            address_rate: rate(login.address_rate, login.address_burst),
+            total_rate: rate(login.total_rate, login.total_burst),
         };
         let tokens = document.admin.tokens.clone();
         Ok(Self { edge, admin, tokens, metrics, policy, document })
     }
+}
+
+/// None a second means no limit.
+fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+    (per_second > 0).then(|| Rate::new(per_second, burst))
 }
 
 fn address(path: &'static str, text: &str) -> Result<SocketAddr, SettingsError> {

@@ -87,9 +87,8 @@ impl Origin {
 /// Two generations: when the young one is full, the old one is forgotten with all clients that
 /// were silent since. Whoever comes from ever new addresses makes this forget, and meets the
 /// bucket of all clients together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Buckets {
-    rate: Rate,
     young: HashMap<Origin, Bucket>,
     old: HashMap<Origin, Bucket>,
 }
@@ -98,17 +97,13 @@ pub struct Buckets {
 const GENERATION: usize = 65_536;
 
 impl Buckets {
-    pub fn new(rate: Rate) -> Self {
-        Self { rate, young: HashMap::new(), old: HashMap::new() }
-    }
-
     /// Takes a token of this client's, if there is one.
-    pub fn take(&mut self, origin: Origin, now: UnixMillis) -> bool {
+    pub fn take(&mut self, origin: Origin, rate: Rate, now: UnixMillis) -> bool {
         if let Some(bucket) = self.young.get_mut(&origin) {
-            return bucket.take(self.rate, now);
+            return bucket.take(rate, now);
         }
         let mut bucket = self.old.remove(&origin).unwrap_or_default();
-        let taken = bucket.take(self.rate, now);
+        let taken = bucket.take(rate, now);
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
@@ -156,7 +151,7 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_bucket_and_an_ipv6_network_one() {
-        let mut buckets = Buckets::new(Rate::new(1, 1));
+        let (mut buckets, rate) = (Buckets::default(), Rate::new(1, 1));
         for (peer, alone) in [
             ("203.0.113.7:1", true),
             ("203.0.113.7:2", false),
@@ -168,18 +163,18 @@ mod tests {
             ("@pipe", true),
             ("", false),
         ] {
-            assert_eq!(buckets.take(Origin::of(peer), NOW), alone, "{peer}");
+            assert_eq!(buckets.take(Origin::of(peer), rate, NOW), alone, "{peer}");
         }
     }
 
     #[test]
     fn clients_without_end_are_not_kept_without_end() {
-        let mut buckets = Buckets::new(Rate::new(1, 1));
-        assert!(buckets.take(Origin(u64::MAX), NOW));
+        let (mut buckets, rate) = (Buckets::default(), Rate::new(1, 1));
+        assert!(buckets.take(Origin(u64::MAX), rate, NOW));
         for number in 0..10 * GENERATION as u64 {
-            assert!(buckets.take(Origin(number), NOW));
+            assert!(buckets.take(Origin(number), rate, NOW));
             assert!(buckets.young.len() <= GENERATION && buckets.old.len() <= GENERATION);
         }
-        assert!(!buckets.take(Origin(10 * GENERATION as u64 - 1), NOW));
+        assert!(!buckets.take(Origin(10 * GENERATION as u64 - 1), rate, NOW));
     }
 }

@@ -1,7 +1,8 @@
 //! A login, from the client's bytes to a session or a refusal.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
@@ -10,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
+use super::bucket::{Bucket, Buckets, Origin, Rate};
 use super::credential::{CredentialId, Verified};
 use super::handshake::{MAX_LOGIN_MESSAGE_BYTES, NoiseKeys};
 use super::jwt::JwtKeys;
@@ -46,8 +48,13 @@ pub struct Policy {
     pub single_use: SingleUse,
     /// The audiences that this companion serves; empty: whichever the credential is for.
     pub audiences: Vec<String>,
-    /// Logins under way at once, over all streams; more are told to try again.
+    /// Logins under way at once, over all streams; beyond, the one that has waited longest for
+    /// its turn is told to try again.
     pub max_under_way: usize,
+    /// How often one client address may try; `None`: as often as it likes.
+    pub address_rate: Option<Rate>,
+    /// The same for all together.
+    pub total_rate: Option<Rate>,
 }
 
 impl Default for Policy {
@@ -59,6 +66,8 @@ impl Default for Policy {
             // At a few thousand logins a second these wait for under a second, which clients
             // and the filter's deadline bear.
             max_under_way: 4096,
+            address_rate: None,
+            total_rate: None,
         }
     }
 }
@@ -95,13 +104,34 @@ pub struct Logins {
     /// As at the start, whatever a reload says.
     max_under_way: usize,
     under_way: Arc<Semaphore>,
+    /// Those of the logins under way that nobody works on yet, oldest first.
+    waiting: Mutex<VecDeque<Waiting>>,
+    taken: Mutex<Taken>,
     stopping: AtomicBool,
     /// Of lines about refused logins.
     ration: Ration,
 }
 
+/// A login that waits for a processor.
+struct Waiting {
+    stream: Arc<dyn ProxyStream>,
+    attempt: Attempt,
+    admittance: Admittance,
+    arrived: Instant,
+}
+
+/// What is left of the rates.
+#[derive(Default)]
+struct Taken {
+    by_address: Buckets,
+    in_all: Bucket,
+}
+
+/// A login that has waited for so long is not worked on: proxies wait for five seconds.
+const STALE_AFTER: Duration = Duration::from_secs(4);
+
 /// The right to work on a login.
-pub struct Admittance(#[expect(dead_code, reason = "counts while it lives")] OwnedSemaphorePermit);
+struct Admittance(#[expect(dead_code, reason = "counts while it lives")] OwnedSemaphorePermit);
 
 impl Logins {
     pub fn new(sessions: Arc<Sessions>, keys: Keys, policy: Policy) -> Self {
@@ -109,7 +139,16 @@ impl Logins {
         let (stopping, ration) = (AtomicBool::new(false), Ration::default());
         let max_under_way = policy.max_under_way;
         let rules = Live::new(Rules { keys, policy });
-        Self { sessions, rules, max_under_way, under_way, stopping, ration }
+        Self {
+            sessions,
+            rules,
+            max_under_way,
+            under_way,
+            waiting: Mutex::default(),
+            taken: Mutex::default(),
+            stopping,
+            ration,
+        }
     }
 
     /// Judges logins by these from now on. How many may be under way stays as it is.
@@ -134,22 +173,79 @@ impl Logins {
         let _ = self.under_way.acquire_many(all).await;
     }
 
-    /// To be asked before a login is queued anywhere.
-    pub fn enter(&self) -> Result<Admittance, Why> {
+    /// Queues a login, or refuses it at once. `true`: call [`Logins::work`] once more, on a task
+    /// of its own.
+    pub fn enter(&self, stream: &Arc<dyn ProxyStream>, attempt: Attempt) -> bool {
+        let admittance = self.may_come(&attempt.peer).and_then(|()| self.room());
+        match admittance {
+            Ok(admittance) => {
+                let (stream, arrived) = (Arc::clone(stream), Instant::now());
+                lock(&self.waiting).push_back(Waiting { stream, attempt, admittance, arrived });
+                true
+            }
+            Err(why) => {
+                self.refuse(stream, attempt.reference, attempt.mode, &attempt.peer, why);
+                false
+            }
+        }
+    }
+
+    /// What can be said before any work: whether logins are taken, and this client's now.
+    fn may_come(&self, peer: &str) -> Result<(), Why> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Why::Stopping);
         }
         if !self.sessions.store().healthy() {
             return Err(Why::StoreAway);
         }
-        let permit = Arc::clone(&self.under_way).try_acquire_owned().map_err(|_| Why::TooMany)?;
-        Ok(Admittance(permit))
+        let rules = self.rules.get();
+        let Policy { address_rate, total_rate, .. } = rules.policy;
+        if address_rate.is_none() && total_rate.is_none() {
+            return Ok(());
+        }
+        let now = self.sessions.clock().now();
+        let mut taken = lock(&self.taken);
+        // The client's own first: what it is refused costs the others nothing.
+        if address_rate.is_some_and(|rate| !taken.by_address.take(Origin::of(peer), rate, now)) {
+            return Err(Why::AddressTooFast);
+        }
+        if total_rate.is_some_and(|rate| !taken.in_all.take(rate, now)) {
+            return Err(Why::AllTooFast);
+        }
+        Ok(())
+    }
+
+    /// Room for one more login: where there is none, the one that has waited longest makes it.
+    fn room(&self) -> Result<Admittance, Why> {
+        if let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() {
+            return Ok(Admittance(permit));
+        }
+        let oldest = lock(&self.waiting).pop_front();
+        // None: all are being worked on, or wait for the store.
+        let Waiting { stream, attempt, admittance, .. } = oldest.ok_or(Why::TooMany)?;
+        self.refuse(&stream, attempt.reference, attempt.mode, &attempt.peer, Why::Shed);
+        Ok(admittance)
+    }
+
+    /// Works on the login that has waited longest, if one waits, and answers its stream.
+    pub async fn work(&self) {
+        let next = lock(&self.waiting).pop_front();
+        let Some(Waiting { stream, attempt, admittance, arrived }) = next else { return };
+        self.login(&stream, attempt, admittance, arrived).await;
     }
 
     /// Answers the stream, one way or the other.
-    pub async fn login(&self, stream: &Arc<dyn ProxyStream>, attempt: Attempt, _: Admittance) {
+    async fn login(
+        &self,
+        stream: &Arc<dyn ProxyStream>,
+        attempt: Attempt,
+        _: Admittance,
+        arrived: Instant,
+    ) {
         let reference = attempt.reference;
-        let begun = Instant::now();
+        if arrived.elapsed() > STALE_AFTER {
+            return self.refuse(stream, reference, attempt.mode, &attempt.peer, Why::Shed);
+        }
         let result = match self.rules.get().check(&self.sessions, stream, &attempt) {
             Ok((credential, accepted)) => {
                 let (id, user) = (accepted.session.id, accepted.session.identity.user.clone());
@@ -163,7 +259,7 @@ impl Logins {
             }
             Err(why) => Err(why),
         };
-        self.sessions.metrics().login_time.record(begun.elapsed());
+        self.sessions.metrics().login_time.record(arrived.elapsed());
         match result {
             Ok(()) => self.count(attempt.mode, "accepted"),
             Err(why) => self.refuse(stream, reference, attempt.mode, &attempt.peer, why),
@@ -180,7 +276,7 @@ impl Logins {
     }
 
     /// Says no, and writes down why, as far as the client's ration of log lines goes.
-    pub fn refuse(
+    fn refuse(
         &self,
         stream: &Arc<dyn ProxyStream>,
         reference: u64,
@@ -320,6 +416,11 @@ impl Rules {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while a lock is held; if it did, what it guards is still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn login_reply(session: &Session) -> Vec<u8> {
     LoginReply {
         session_id: session.id.as_bytes().to_vec(),
@@ -328,3 +429,6 @@ fn login_reply(session: &Session) -> Vec<u8> {
     }
     .encode_to_vec()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,21 +11,14 @@ const OF_ONE: Rate = Rate::every_seconds(10, 5);
 const OF_ALL: Rate = Rate::new(50, 200);
 
 /// Decides whether a line is written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ration(Mutex<State>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     of_one: Buckets,
     of_all: Bucket,
     held_back: u64,
-}
-
-impl Default for Ration {
-    fn default() -> Self {
-        let of_one = Buckets::new(OF_ONE);
-        Self(Mutex::new(State { of_one, of_all: Bucket::default(), held_back: 0 }))
-    }
 }
 
 impl Ration {
@@ -35,7 +28,7 @@ impl Ration {
         // Nothing panics while the lock is held; if it did, the numbers are still good.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The client's own ration first: what it is refused costs the others nothing.
-        if state.of_one.take(Origin::of(peer), now) && state.of_all.take(OF_ALL, now) {
+        if state.of_one.take(Origin::of(peer), OF_ONE, now) && state.of_all.take(OF_ALL, now) {
             return Some(std::mem::take(&mut state.held_back));
         }
         state.held_back = state.held_back.saturating_add(1);

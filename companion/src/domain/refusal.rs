@@ -37,6 +37,12 @@ pub enum Why {
     Used,
     #[error("too many logins are under way")]
     TooMany,
+    #[error("it waited too long while others came: shed")]
+    Shed,
+    #[error("too many logins come from its address")]
+    AddressTooFast,
+    #[error("too many logins come in all")]
+    AllTooFast,
     #[error("the store does not answer")]
     StoreAway,
     #[error("the companion is stopping")]
@@ -48,7 +54,7 @@ pub enum Why {
 }
 
 /// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
-pub const RESULTS: [&str; 20] = [
+pub const RESULTS: [&str; 23] = [
     "accepted",
     "malformed",
     "mode_not_offered",
@@ -65,6 +71,9 @@ pub const RESULTS: [&str; 20] = [
     "expired",
     "used",
     "too_many",
+    "shed",
+    "address_too_fast",
+    "all_too_fast",
     "store_away",
     "stopping",
     "ended_meanwhile",
@@ -99,6 +108,9 @@ impl Why {
             Self::Expired => "expired",
             Self::Used => "used",
             Self::TooMany => "too_many",
+            Self::Shed => "shed",
+            Self::AddressTooFast => "address_too_fast",
+            Self::AllTooFast => "all_too_fast",
             Self::StoreAway => "store_away",
             Self::Stopping => "stopping",
             Self::EndedMeanwhile => "ended_meanwhile",
@@ -122,6 +134,9 @@ impl Why {
             | Self::NotYetValid => Refusal::Unauthenticated,
             Self::Expired | Self::Used => Refusal::Expired,
             Self::TooMany
+            | Self::Shed
+            | Self::AddressTooFast
+            | Self::AllTooFast
             | Self::StoreAway
             | Self::Stopping
             | Self::EndedMeanwhile
@@ -148,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_among_the_results() {
-        for why in [Why::Malformed, Why::Used, Why::NoRandomness, Why::EndedMeanwhile] {
+        for why in [Why::Malformed, Why::Used, Why::Shed, Why::AddressTooFast, Why::AllTooFast] {
             assert!(RESULTS.contains(&why.name()));
         }
     }

@@ -155,15 +155,8 @@ fn take(
     let (shared, stream) = (Arc::clone(shared), Arc::clone(stream));
     match message.kind {
         Some(from_proxy::Kind::Login(login)) => {
-            let attempt = attempt(login);
-            match shared.logins.enter() {
-                Ok(admittance) => drop(tokio::spawn(async move {
-                    shared.logins.login(&stream, attempt, admittance).await;
-                })),
-                Err(why) => {
-                    let Attempt { reference, mode, peer, .. } = attempt;
-                    shared.logins.refuse(&stream, reference, mode, &peer, why);
-                }
+            if shared.logins.enter(&stream, attempt(login)) {
+                drop(tokio::spawn(async move { shared.logins.work().await }));
             }
         }
         Some(from_proxy::Kind::Activate(activate)) => {
