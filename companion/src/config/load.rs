@@ -112,7 +112,7 @@ fn put(table: &mut Table, from: &str, key: &Key, text: &str) -> Result<(), LoadE
         LoadError::Wrong { from, path, expected: key.expected() }
     };
     let value = key.read(text).ok_or_else(wrong)?;
-    let (sections, name) = key.path.rsplit_once('.').unwrap_or(("", &key.path));
+    let (sections, name) = key.section_and_name();
     let mut table = table;
     for section in sections.split('.').filter(|section| !section.is_empty()) {
         let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
@@ -207,7 +207,7 @@ mod tests {
                 "[edge]\nbehind_mesh = 1",
                 "/etc/meshgate/c.toml: `edge.behind_mesh` must be `true` or `false`",
             ),
-            ("[keys]\nnoise = \"a\"", "/etc/meshgate/c.toml: `keys.noise` must be a list of texts"),
+            ("[keys]\nnoise = \"a\"", "/etc/meshgate/c.toml: `keys.noise` must be a list of paths"),
             (
                 "[login]\nsingle_use = \"once\"",
                 "/etc/meshgate/c.toml: `login.single_use` must be one of `noise`, `always`, `never`",
@@ -221,7 +221,7 @@ mod tests {
                 "[login]\nmax_under_way = 0",
                 "/etc/meshgate/c.toml: `login.max_under_way` must be a number from 1 to 65536",
             ),
-            ("[edge.tls.cert]\nx = 1", "/etc/meshgate/c.toml: `edge.tls.cert` must be a text"),
+            ("[edge.tls.cert]\nx = 1", "/etc/meshgate/c.toml: `edge.tls.cert` must be a path"),
         ] {
             assert_eq!(from_text(text).unwrap_err().to_string(), message, "{text}");
         }

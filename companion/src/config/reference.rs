@@ -20,7 +20,7 @@ pub fn reference() -> String {
     );
     let mut section = None;
     for key in keys() {
-        let (name, _) = key.path.rsplit_once('.').unwrap_or_default();
+        let (name, _) = key.section_and_name();
         if section != Some(name) {
             let title = if name.is_empty() { "(top)".to_owned() } else { format!("[{name}]") };
             let _ = write!(
@@ -35,7 +35,7 @@ pub fn reference() -> String {
 }
 
 fn row(text: &mut String, key: &Key) {
-    let name = key.path.rsplit('.').next().unwrap_or_default();
+    let (_, name) = key.section_and_name();
     let default = match &key.default {
         None => String::new(),
         Some(Value::Array(items)) if items.is_empty() => "`[]`".into(),

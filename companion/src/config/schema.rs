@@ -33,6 +33,11 @@ pub enum Kind {
 }
 
 impl Key {
+    /// `("edge.tls", "cert")`
+    pub fn section_and_name(&self) -> (&str, &str) {
+        self.path.rsplit_once('.').unwrap_or(("", &self.path))
+    }
+
     /// The variable that overrides it: `MESHGATE_EDGE_TLS_CERT`.
     pub fn variable(&self) -> String {
         format!("MESHGATE_{}", self.path.replace('.', "_").to_uppercase())
@@ -41,7 +46,9 @@ impl Key {
     /// What the value may be, for messages and the reference.
     pub fn expected(&self) -> String {
         match &self.kind {
+            Kind::Text if self.is_path => "a path".into(),
             Kind::Text => "a text".into(),
+            Kind::Texts if self.is_path => "a list of paths".into(),
             Kind::Texts => "a list of texts".into(),
             Kind::OneOf(names) => format!("one of `{}`", names.join("`, `")),
             Kind::Duration => "a duration such as `90s`, `15m`, `12h` or `7d`".into(),
@@ -78,7 +85,7 @@ impl Key {
     }
 }
 
-/// All keys, in the order of the document.
+/// All keys, by section.
 pub fn keys() -> &'static [Key] {
     static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -86,6 +93,7 @@ pub fn keys() -> &'static [Key] {
         let schema = settings.into_generator().into_root_schema_for::<Document>();
         let mut keys = Vec::new();
         collect("", &schema.to_value(), &mut keys);
+        keys.sort_by(|a, b| a.section_and_name().cmp(&b.section_and_name()));
         keys
     })
 }
