@@ -38,6 +38,8 @@ pub enum MetricKind {
 pub enum Metric {
     Connections,
     ConnectionsOpened,
+    ConnectionsPaused,
+    Pauses,
     Sessions,
     CallsInFlight,
     FramesIn,
@@ -48,9 +50,11 @@ pub enum Metric {
     CompanionConnected,
 }
 
-const NAMES: [(&str, MetricKind); 10] = [
+const NAMES: [(&str, MetricKind); 12] = [
     ("meshgate.connections", MetricKind::Gauge),
     ("meshgate.connections_opened_total", MetricKind::Counter),
+    ("meshgate.connections_paused", MetricKind::Gauge),
+    ("meshgate.pauses_total", MetricKind::Counter),
     ("meshgate.sessions", MetricKind::Gauge),
     ("meshgate.calls_in_flight", MetricKind::Gauge),
     ("meshgate.frames_in_total", MetricKind::Counter),

@@ -29,38 +29,28 @@ pub(super) struct Parked {
     body: Vec<u8>,
 }
 
-/// How many of the client's bytes may be held here while the service has no room. Envoy's
-/// buffer is their place; they come here only when something else has to go upstream, because
-/// that goes through the same buffer. Above it the connection is closed.
+/// How many of the client's bytes may be out of Envoy's buffer. They are there only from a write
+/// upstream, which goes through that buffer, until the host's next callback puts them back, so
+/// Envoy's own limit for the buffer (1 MiB unless the listener says otherwise) is what bounds
+/// them. This one is above it: whoever gets here was read from without a limit.
 const MAX_REST: usize = 4 * 1024 * 1024;
 
 impl Bridge {
-    /// Takes frames until one has to wait. Returns how many bytes of `data` were taken.
+    /// Takes frames until one has to wait. Returns how many bytes of `data` were taken; of these,
+    /// `rest` has to go back in their place.
     pub(super) fn take_in(&mut self, now: Moment, data: &[u8], worker: &mut Worker) -> usize {
-        let mut taken = 0;
-        if !self.rest.is_empty() {
-            // One frame's worth is enough to get on; the remainder stays with Envoy.
-            let room = self
-                .terms
-                .config
-                .limits
-                .max_frame
-                .get()
-                .saturating_mul(2)
-                .saturating_sub(self.rest.len());
-            let (joining, _) = data.split_at(room.min(data.len()));
-            let mut rest = std::mem::take(&mut self.rest);
-            rest.extend_from_slice(joining);
-            let consumed = self.consume(now, &rest, worker);
-            rest.drain(..consumed);
-            self.rest = if rest.is_empty() { Vec::new() } else { rest };
-            taken = joining.len();
-        }
-        if self.rest.is_empty() {
-            let fresh = data.get(taken..).unwrap_or_default();
-            let consumed = self.consume(now, fresh, worker);
-            taken = taken.saturating_add(consumed);
-        }
+        let taken = if self.rest.is_empty() {
+            self.consume(now, data, worker)
+        } else {
+            let mut input = std::mem::take(&mut self.rest);
+            input.extend_from_slice(data);
+            let consumed = self.consume(now, &input, worker);
+            if consumed < input.len() {
+                input.drain(..consumed);
+                self.rest = input;
+            }
+            data.len()
+        };
         let leftover = !self.rest.is_empty() || taken < data.len();
         let partial = leftover && !self.waiting && !self.session.is_waiting();
         match (partial, self.partial_since) {
@@ -68,10 +58,11 @@ impl Bridge {
             (false, Some(_)) => self.partial_since = None,
             _ => {}
         }
+        self.note_pause(worker);
         taken
     }
 
-    /// Holds bytes that Envoy's buffer cannot hold any longer.
+    /// Holds bytes that Envoy's buffer cannot hold while something goes upstream through it.
     pub(super) fn keep(&mut self, now: Moment, left: &[u8], worker: &mut Worker) {
         if self.closing.is_some() {
             return;
@@ -83,6 +74,16 @@ impl Bridge {
             return;
         }
         self.rest.extend_from_slice(left);
+    }
+
+    /// Counts the connections whose client is not read from, because the service has no room.
+    fn note_pause(&mut self, worker: &mut Worker) {
+        let paused = self.waiting && !self.leg.has_room() && !self.leg.is_draining();
+        if paused != self.paused {
+            self.paused = paused;
+            worker.metrics.add(Metric::ConnectionsPaused, if paused { 1 } else { -1 });
+            worker.metrics.add(Metric::Pauses, i64::from(paused));
+        }
     }
 
     /// The frames of `input`, one after another. Returns how many bytes they were.

@@ -68,7 +68,7 @@ pub struct Bridge {
     leg: ClientLeg,
     calls: Calls,
     bell: Bell,
-    /// Bytes of the client that had to be taken from Envoy's buffer before their turn.
+    /// Bytes of the client that had to leave Envoy's buffer before their turn, and go back there.
     rest: Vec<u8>,
     /// What waits for the next bytes from upstream, to leave with them.
     to_client: Vec<u8>,
@@ -81,6 +81,8 @@ pub struct Bridge {
     cluster: Option<Box<str>>,
     /// The service has no room for a further call: the client's bytes wait.
     waiting: bool,
+    /// It is counted as one whose client is not read from.
+    paused: bool,
     /// The client half-closed; passed on when its calls are through.
     half_closed: HalfClose,
     closing: Option<Closing>,
@@ -127,6 +129,7 @@ impl Bridge {
             upstream,
             cluster: None,
             waiting: false,
+            paused: false,
             half_closed: HalfClose::No,
             closing: None,
             heard: false,
@@ -163,7 +166,13 @@ impl Bridge {
     /// `handle_downstream` would get further now with bytes that it left.
     pub fn wants_input(&self) -> bool {
         let stopped = self.session.is_waiting() || self.parked.is_some();
-        !stopped && self.waiting && self.leg.has_room()
+        self.holds_rest() || !stopped && self.waiting && self.leg.has_room()
+    }
+
+    /// It holds bytes that belong into Envoy's buffer: `handle_downstream` is to be called again,
+    /// as soon as what goes upstream has left that buffer and before more is read into it.
+    pub fn holds_rest(&self) -> bool {
+        !self.rest.is_empty()
     }
 
     /// What is to go to the client with the bytes from upstream that are being handled.
@@ -175,7 +184,10 @@ impl Bridge {
     pub fn poll_timeout(&self) -> Option<Moment> {
         let partial = self.terms.config.limits.partial_frame_timeout.get();
         let idle = self.terms.idle_timeout.filter(|_| self.calls.is_empty());
+        // In case that the host cannot call sooner.
+        let rest = self.holds_rest().then_some(Moment::from_micros(0));
         [
+            rest,
             self.call_deadline,
             self.bell.deadline(),
             self.session.deadline(),
@@ -198,6 +210,7 @@ impl Bridge {
 impl Bridge {
     /// The client's bytes: all that Envoy's buffer holds. Returns how many were taken; all of
     /// them if there is something to go upstream, because that goes through the same buffer.
+    /// If there is nothing, `take_rest` is to stand in the place of those that were taken.
     pub fn handle_downstream(
         &mut self,
         now: Moment,
@@ -323,6 +336,9 @@ impl Bridge {
     /// The connection is gone. Returns the line for the log.
     pub fn handle_closed(&mut self, now: Moment, worker: &mut Worker) -> Option<String> {
         worker.metrics.add(Metric::Connections, -1);
+        if self.paused {
+            worker.metrics.add(Metric::ConnectionsPaused, -1);
+        }
         worker.metrics.count(Labelled::ConnectionsClosed, self.tally.reason());
         let in_flight = self.calls.all();
         for token in in_flight {
@@ -353,6 +369,11 @@ impl Bridge {
         if let Some(closing) = &mut self.closing {
             closing.said(now);
         }
+    }
+
+    /// Bytes for the front of Envoy's buffer, where its read limit sees them.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.rest)
     }
 
     /// The cluster that tcp_proxy is to take, once.

@@ -3,6 +3,7 @@
 
 mod ends;
 mod logins;
+mod pressure;
 mod requests;
 
 use std::time::Duration;
@@ -132,7 +133,7 @@ impl Wire {
         let resumed = self.bridge.wants_resume();
         let output = self.bridge.upstream_output();
         if output.is_empty() && !resumed {
-            self.held.drain(..taken);
+            self.held.splice(..taken, self.bridge.take_rest());
             return;
         }
         assert_eq!(taken, self.held.len(), "what goes upstream goes through the same buffer");
@@ -142,6 +143,9 @@ impl Wire {
         self.finished = self.ended;
         self.clusters.extend(self.bridge.take_cluster().map(String::from));
         self.bridge.upstream_output_sent(&mut self.worker);
+        if self.bridge.holds_rest() {
+            self.take_in();
+        }
     }
 
     fn service(&mut self, bytes: &[u8]) {

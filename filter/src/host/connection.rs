@@ -47,6 +47,9 @@ impl Stream {
             let mut worker = shell.worker.borrow_mut();
             act(&mut connection, now, &mut worker);
             connection.schedule(self.id, &mut shell.timers.borrow_mut());
+            if connection.wants_nudge() {
+                shell.nudge(self.id);
+            }
         }
         if shell.transmit(now) {
             let _ = hostcalls::set_effective_context(self.id);
@@ -152,8 +155,12 @@ impl Connection {
         if !output.is_empty() || self.bridge.wants_resume() {
             self.choose_cluster();
             self.write_upstream(worker);
-        } else if taken > 0 {
-            let _ = hostcalls::set_buffer(BufferType::DownstreamData, 0, taken, &[]);
+        } else {
+            let rest = self.bridge.take_rest();
+            if taken > 0 || !rest.is_empty() {
+                let _ = hostcalls::set_buffer(BufferType::DownstreamData, 0, taken, &rest);
+            }
+            self.held |= !rest.is_empty();
         }
     }
 
@@ -167,6 +174,11 @@ impl Connection {
             self.take_in(now, &held, false, worker);
         }
         self.finish(now);
+    }
+
+    /// It has to put bytes back into Envoy's buffer before Envoy reads on.
+    pub fn wants_nudge(&self) -> bool {
+        self.writable && !self.closed && self.bridge.holds_rest()
     }
 
     fn finish(&mut self, now: Moment) {

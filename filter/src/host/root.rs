@@ -41,6 +41,9 @@ pub struct Shell {
     pub worker: RefCell<Worker>,
     pub connections: RefCell<HashMap<u32, Rc<RefCell<Connection>>>>,
     pub timers: RefCell<Timers>,
+    /// Connections that want another callback before Envoy reads anything; see [`Shell::nudge`].
+    nudged: RefCell<Vec<u32>>,
+    queue: Option<u32>,
     companion_connected: Cell<bool>,
     start: Instant,
 }
@@ -104,6 +107,18 @@ impl RootContext for Root {
         }
     }
 
+    fn on_queue_ready(&mut self, queue: u32) {
+        let _ = hostcalls::dequeue_shared_queue(queue);
+        let Some(shell) = &self.shell else { return };
+        let now = shell.now();
+        for id in shell.nudged.take() {
+            shell.with_connection(id, |connection, shell| {
+                connection.settle(now, id, &mut shell.worker.borrow_mut());
+            });
+        }
+        shell.transmit(now);
+    }
+
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::StreamContext)
     }
@@ -115,8 +130,12 @@ impl RootContext for Root {
 
 impl Shell {
     fn new(root: u32, terms: Rc<Terms>) -> Self {
+        // Named by chance: queues are shared by every plugin of the proxy.
+        let queue = hostcalls::register_shared_queue(&format!("meshgate.{:016x}", seed())).ok();
         Self {
             root,
+            nudged: RefCell::default(),
+            queue,
             worker: RefCell::new(Worker::new(&terms, seed(), property(&["node", "id"]))),
             terms,
             connections: RefCell::default(),
@@ -225,6 +244,18 @@ impl Shell {
         self.transmit(now);
     }
 
+    /// Asks for a callback in which a connection can put back what it took from Envoy's buffer.
+    /// Envoy delivers a queue's message to this very thread before it looks at sockets again, so
+    /// that its buffer never looks empty to its own read limit.
+    pub fn nudge(&self, id: u32) {
+        let Some(queue) = self.queue else { return };
+        let mut nudged = self.nudged.borrow_mut();
+        if nudged.is_empty() {
+            let _ = hostcalls::enqueue_shared_queue(queue, None);
+        }
+        nudged.push(id);
+    }
+
     /// Runs `act` on a connection as if in one of its own callbacks.
     fn with_connection(&self, id: u32, act: impl FnOnce(&mut Connection, &Self)) {
         let Some(connection) = self.connections.borrow().get(&id).cloned() else { return };
@@ -232,6 +263,9 @@ impl Shell {
             let mut connection = connection.borrow_mut();
             act(&mut connection, self);
             connection.schedule(id, &mut self.timers.borrow_mut());
+            if connection.wants_nudge() {
+                self.nudge(id);
+            }
         }
     }
 }

@@ -6,10 +6,12 @@
 pub mod companion;
 pub mod envoy;
 pub mod process;
+pub mod reluctant;
 pub mod services;
 
 pub use companion::Companion;
 pub use envoy::Envoy;
+pub use reluctant::Reluctant;
 pub use services::GameServer;
 
 /// The commands of the demo's layout and table (`envoy-config/`).
