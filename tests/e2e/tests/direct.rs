@@ -115,6 +115,32 @@ async fn a_thousand_pipelined_calls_all_answer() -> Result<()> {
     Ok(())
 }
 
+/// A bell for each call would halve what the filter can do, and nobody would notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn ordinary_calls_ring_no_bell() -> Result<()> {
+    let mut scene = Scene::start(&[])?;
+    let client = scene.client().await?;
+    for _ in 0..250 {
+        client.call(command::ECHO_BYTES, b"one by one".to_vec()).await?;
+    }
+    for _ in 0..10 {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..25 {
+            let client = client.clone();
+            calls.spawn(async move { client.call(command::ECHO_BYTES, b"at once".to_vec()).await });
+        }
+        while let Some(done) = calls.join_next().await {
+            done??;
+        }
+    }
+    let bells = "wasmcustom.meshgate.bells_total";
+    scene.envoy.wait_stat("wasmcustom.meshgate.calls_total.command.1101_Echo.code.OK", 500)?;
+    assert_eq!(scene.envoy.stat(bells)?.unwrap_or(0), 0);
+    // And the counter counts.
+    client.call(4711, vec![]).await.unwrap_err();
+    scene.envoy.wait_stat(bells, 1)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_call_has_its_status_and_text() -> Result<()> {
     let scene = Scene::start(&[])?;
