@@ -281,7 +281,10 @@ impl Bridge {
 
     pub(super) fn kicked(&mut self, now: Moment, reason: String, code: u32, worker: &mut Worker) {
         log::debug!("meshgate: kicked peer={} code={code}", self.peer);
-        self.leave(now, "kicked", Status::new(Code::Aborted, reason), worker);
+        // 0 is for none; and who cannot be told a number is told that of ABORTED.
+        let number = Some(i64::from(code))
+            .filter(|code| *code != 0 && self.terms.config.layout.fits_status(*code));
+        self.leave_with(now, "kicked", Status::new(Code::Aborted, reason), number, worker);
     }
 
     /// The session is live: remembered for its end.

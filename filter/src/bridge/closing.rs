@@ -60,6 +60,18 @@ impl Bridge {
         status: Status,
         worker: &mut Worker,
     ) {
+        self.leave_with(now, reason, status, None, worker);
+    }
+
+    /// The same, with a number of the game's own in the place of the goodbye's status.
+    pub(super) fn leave_with(
+        &mut self,
+        now: Moment,
+        reason: &'static str,
+        status: Status,
+        number: Option<i64>,
+        worker: &mut Worker,
+    ) {
         if self.closing.is_some() {
             return;
         }
@@ -68,7 +80,8 @@ impl Bridge {
             self.fail_call(now, token, status.clone(), worker);
         }
         self.session_over(worker);
-        self.say_goodbye(&status, worker);
+        let number = number.unwrap_or_else(|| self.terms.config.statuses.private(status.code));
+        self.say_goodbye(number, &status.message, worker);
         self.close_after_last_word(now);
     }
 
@@ -100,16 +113,16 @@ impl Bridge {
         self.closing = Some(Closing::Now);
     }
 
-    fn say_goodbye(&mut self, status: &Status, worker: &mut Worker) {
+    fn say_goodbye(&mut self, status: i64, text: &str, worker: &mut Worker) {
         let terms = Rc::clone(&self.terms);
         let config = &terms.config;
         let Some(command) = &config.session.goodbye else { return };
         let push = Push {
             command: command.borrow(),
             sequence: 0,
-            status: config.statuses.private(status.code),
+            status,
             error: true,
-            body: &[status.message.as_bytes()],
+            body: &[text.as_bytes()],
             compress: false,
         };
         let seal = self.session.sealer().map(|sealer| sealer as &mut dyn FrameSeal);

@@ -88,8 +88,8 @@ object! {
     /// The frame that tells a client why its connection ends.
     #[derive(Clone, Debug, PartialEq)]
     pub struct GoodbyeSpec {
-        /// The command of the frame, which is a push. Its status says what kind of end it is, its
-        /// body the reason.
+        /// The command of the frame, which is a push. Its status says what kind of end it is (or is
+        /// the code that a kick was given), its body the reason.
         pub command: CommandSpec,
     }
 }

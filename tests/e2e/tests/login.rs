@@ -118,6 +118,22 @@ async fn a_kicked_session_hears_why_and_is_closed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_code_of_a_kick_is_the_status_of_the_goodbye() -> Result<()> {
+    let scene = Scene::start("noise.yaml", &[])?;
+    let mut connection = Connection::connect(scene.envoy.private()?).await?;
+    connection.login(&scene.companion.noise_login("ann", &[])?).await?;
+    connection.send(&Frame::request(command::ECHO, 1, echo(b"hello"))).await?;
+    assert_eq!(connection.receive().await?.expect("the echo").sequence, 1);
+    let kick = ["session", "kick", "--user", "ann", "--reason", "cheating", "--code", "4711"];
+    scene.companion.operate(&kick)?;
+    let goodbye = connection.receive().await?.expect("a goodbye");
+    assert_eq!((goodbye.command, goodbye.status), (command::GOODBYE, 4711));
+    assert_eq!(goodbye.body, b"cheating");
+    assert_eq!(connection.receive().await?, None, "then it closes");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_go_on_without_the_companion_and_logins_say_try_again() -> Result<()> {
     let mut scene = Scene::start("noise.yaml", &[])?;
     let client = scene.client(&scene.companion.noise_login("ann", &[])?).await?;

@@ -115,9 +115,20 @@ fn a_kick_answers_the_calls_and_says_goodbye_with_the_reason() {
     let reason = b"logged in elsewhere".to_vec();
     assert_eq!(
         wire.heard(),
-        [(ECHO, 2, 10, "error", reason.clone()), (GOODBYE, 0, 10, "push", reason)]
+        [(ECHO, 2, 10, "error", reason.clone()), (GOODBYE, 0, 7, "push", reason)]
     );
     assert!(!wire.is_closed());
     wire.sleep();
     assert!(wire.is_closed());
+}
+
+#[test]
+fn a_kick_without_a_code_that_the_layout_can_say_is_aborted() {
+    for code in [0, 0x1_0000] {
+        let mut wire = Wire::ticket();
+        wire.log_in();
+        wire.companion(Outcome::Kick { reason: "bye".into(), code });
+        wire.service(&acknowledged());
+        assert_eq!(wire.heard(), [(GOODBYE, 0, 10, "push", b"bye".to_vec())]);
+    }
 }
