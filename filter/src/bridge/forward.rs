@@ -99,6 +99,13 @@ impl Bridge {
             );
         }
         let pass =
+        if route.command_metadata.is_some() && !frame.command.can_be_metadata() {
+            return refused(
+                Code::InvalidArgument,
+                "the command cannot be handed on: it is not printable",
+                "command_not_printable",
+            );
+        }
             self.session.pass(&route.access).map_err(|denied| (denied.status(), "denied"))?;
 
         let mut plain = std::mem::take(&mut worker.scratch.plain);

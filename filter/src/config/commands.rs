@@ -119,7 +119,8 @@ with_options! {
         pub from: Option<CommandSpec>,
         /// The last command of a range.
         pub to: Option<CommandSpec>,
-        /// Hands the command on to the service under this metadata name, in decimal or as text.
+        /// Hands the command on to the service under this metadata name, in decimal or as text; a
+        /// text that is not printable ASCII is answered with INVALID_ARGUMENT.
         pub command_metadata: Option<String>,
     }
 }
@@ -171,7 +172,8 @@ with_options! {
     pub struct Otherwise {
         /// The full method that they call, `/package.Service/Method`.
         pub method: String,
-        /// Hands the command on to the service under this metadata name, in decimal or as text.
+        /// Hands the command on to the service under this metadata name, in decimal or as text; a
+        /// text that is not printable ASCII is answered with INVALID_ARGUMENT.
         pub command_metadata: String,
     }
 }

@@ -160,6 +160,43 @@ fn a_refused_frame_that_wants_no_reply_rings_no_bell() {
 }
 
 #[test]
+fn a_command_that_cannot_be_handed_on_is_refused() {
+    let document = json!({
+        "layout": {
+            "name": "text",
+            "header": [
+                {"name": "length", "type": "u32", "role": {"length": {"counts": "frame"}}},
+                {"name": "command", "type": {"text": 8}, "role": "command"},
+                {"name": "sequence", "type": "u32", "role": "sequence"},
+                {"name": "status", "type": "u16", "role": "status"}
+            ]
+        },
+        "session": {"mode": "none"},
+        "upstream": {"authority": "game"},
+        "otherwise": {"method": "/demo.v1.Legacy/Handle", "command_metadata": "x-command"},
+        "statuses": {"error_text": true}
+    });
+    let terms = Config::parse(document.to_string().as_bytes()).unwrap();
+    let mut wire = Wire::new(&Rc::new(Terms::new(terms)));
+    wire.service(&opening());
+    let commands = [(&b"enter"[..], None), (b"a\r\nb: c", Some(3)), (b"\xff", Some(3))];
+    for (sequence, (command, code)) in (7..).zip(commands) {
+        let mut bytes = Vec::new();
+        let request = Request::new(Command::Text(command), sequence, &[]);
+        wire.bridge.terms.config.layout.encode_request(request, None, &mut bytes).unwrap();
+        wire.sent();
+        wire.client(&bytes);
+        let begun = wire.kinds().iter().any(|(kind, _)| *kind == Kind::Headers);
+        assert_eq!(begun, code.is_none(), "{}", command.escape_ascii());
+        if code.is_some() {
+            wire.service(&acknowledged());
+        }
+        let told = std::mem::take(&mut wire.to_client);
+        assert_eq!(told.get(16..18).map(|status| u16::from_be_bytes([status[0], status[1]])), code);
+    }
+}
+
+#[test]
 fn too_many_refusals_close_without_a_word() {
     let mut wire = Wire::warm();
     for sequence in 0..20 {

@@ -53,6 +53,17 @@ pub enum Command<'a> {
     Text(&'a [u8]),
 }
 
+impl Command<'_> {
+    /// Whether it can stand in metadata: any number, and text that is visible ASCII with inner
+    /// spaces.
+    pub fn can_be_metadata(self) -> bool {
+        match self {
+            Self::Number(_) => true,
+            Self::Text(text) => is_metadata(text),
+        }
+    }
+}
+
 impl fmt::Display for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -167,10 +178,7 @@ impl FieldValue<'_> {
             Self::Unsigned(value) => write!(out, "{value}").is_ok(),
             Self::Signed(value) => write!(out, "{value}").is_ok(),
             Self::Text(text) => {
-                let inner = |end: Option<&u8>| end.is_none_or(|byte| *byte != b' ');
-                let printable = text.iter().all(|byte| (b' '..=b'~').contains(byte))
-                    && inner(text.first())
-                    && inner(text.last());
+                let printable = is_metadata(text);
                 if printable {
                     out.extend_from_slice(text);
                 }
@@ -179,6 +187,14 @@ impl FieldValue<'_> {
             Self::Bytes(bytes) => bytes.iter().all(|byte| write!(out, "{byte:02x}").is_ok()),
         }
     }
+}
+
+/// Visible ASCII with inner spaces.
+fn is_metadata(text: &[u8]) -> bool {
+    let inner = |end: Option<&u8>| end.is_none_or(|byte| *byte != b' ');
+    text.iter().all(|byte| (b' '..=b'~').contains(byte))
+        && inner(text.first())
+        && inner(text.last())
 }
 
 /// A request to write.
