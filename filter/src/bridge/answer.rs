@@ -13,6 +13,7 @@ use crate::transcode::wrapped;
 use crate::worker::Worker;
 
 use super::calls::Call;
+use super::order::Held;
 use super::{Bridge, Upstream};
 
 impl Bridge {
@@ -158,7 +159,28 @@ impl Bridge {
         let Some(seed) = &call.seed else { return };
         let compress =
             self.terms.config.routes.route(call.route).is_some_and(|route| route.compress_reply);
-        self.write_reply(seed, Reply { status, error, body: &[body], compress }, worker);
+        self.answer(call.sequence, seed, Reply { status, error, body: &[body], compress }, worker);
+    }
+
+    /// Writes a reply, or keeps it until those of earlier requests have left if that is what the
+    /// client tells them apart by.
+    fn answer(&mut self, turn: u64, seed: &ReplySeed, reply: Reply<'_>, worker: &mut Worker) {
+        let Some(order) = &mut self.order else { return self.write_reply(seed, reply, worker) };
+        if !order.is_next(turn) {
+            if !order.hold(turn, seed, reply) {
+                worker.metrics.count(Labelled::LimitsHit, "held_replies");
+                let status = self.terms.config.statuses.private(Code::ResourceExhausted);
+                let instead = Reply { status, error: true, body: &[], compress: false };
+                let _ = order.hold(turn, seed, instead);
+            }
+            return;
+        }
+        order.advance();
+        self.write_reply(seed, reply, worker);
+        while let Some(held) = self.order.as_mut().and_then(|order| order.release()) {
+            let Held { seed, status, error, body, compress } = held;
+            self.write_reply(&seed, Reply { status, error, body: &[&body], compress }, worker);
+        }
     }
 
     fn write_reply(&mut self, seed: &ReplySeed, reply: Reply<'_>, worker: &mut Worker) {
@@ -193,11 +215,9 @@ impl Bridge {
         let private = self.terms.config.statuses.private(status.code);
         let text =
             if self.terms.config.statuses.error_text { status.message.as_bytes() } else { &[] };
-        self.write_reply(
-            seed,
-            Reply { status: private, error: true, body: &[text], compress: false },
-            worker,
-        );
+        let turn = self.order.as_mut().map_or(0, |order| order.take());
+        let reply = Reply { status: private, error: true, body: &[text], compress: false };
+        self.answer(turn, seed, reply, worker);
         if self.upstream == Upstream::Unopened {
             // To be heard it needs an upstream, which cannot be the service's; and tcp_proxy
             // chooses only once, so that a login could not lead to the service any more.

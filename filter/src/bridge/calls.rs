@@ -7,7 +7,7 @@ use crate::time::Moment;
 /// A call that the service has not ended yet.
 #[derive(Debug)]
 pub struct Call {
-    /// What ties the reply to its request.
+    /// What ties the reply to its request: of the frame, or, where frames have none, its turn.
     pub sequence: u64,
     /// The index of its route.
     pub route: u16,

@@ -29,11 +29,11 @@ impl Bridge {
         worker: &mut Worker,
     ) {
         if let Err((status, kind)) = self.try_request(now, terms, frame, worker) {
-            let seed = terms.config.layout.seed(frame);
-            if frame.flags.one_way() {
-                self.refuse_quietly(now, kind, worker);
-            } else {
+            if is_answered(terms, frame) {
+                let seed = terms.config.layout.seed(frame);
                 self.refuse(now, &seed, &status, kind, worker);
+            } else {
+                self.refuse_quietly(now, kind, worker);
             }
         }
     }
@@ -90,15 +90,15 @@ impl Bridge {
                 "too_many_in_flight",
             );
         }
-        let answered = route.kind == Kind::Unary && !frame.flags.one_way();
-        if answered && self.calls.has_sequence(frame.sequence) {
+        let one_way = route.kind == Kind::OneWay || frame.flags.one_way();
+        let answered = !one_way || config.layout.answers_one_way();
+        if answered && self.order.is_none() && self.calls.has_sequence(frame.sequence) {
             return refused(
                 Code::AlreadyExists,
                 "a call with this sequence is in flight",
                 "duplicate_sequence",
             );
         }
-        let pass =
         if route.command_metadata.is_some() && !frame.command.can_be_metadata() {
             return refused(
                 Code::InvalidArgument,
@@ -106,6 +106,7 @@ impl Bridge {
                 "command_not_printable",
             );
         }
+        let pass =
             self.session.pass(&route.access).map_err(|denied| (denied.status(), "denied"))?;
 
         let mut plain = std::mem::take(&mut worker.scratch.plain);
@@ -137,8 +138,12 @@ impl Bridge {
         self.call_deadline = Some(self.call_deadline.map_or(deadline, |next| next.min(deadline)));
         self.tally.calls = self.tally.calls.saturating_add(1);
         worker.metrics.add(Metric::CallsInFlight, 1);
+        let sequence = match &mut self.order {
+            Some(order) if answered => order.take(),
+            _ => frame.sequence,
+        };
         self.calls.insert(Call {
-            sequence: frame.sequence,
+            sequence,
             route: route.index,
             stream,
             started: now,
@@ -149,6 +154,17 @@ impl Bridge {
         self.open_upstream(config.upstream.cluster.as_deref());
         Ok(())
     }
+}
+
+/// Whether somebody waits for the outcome of a request. What is no command of the table is one-way
+/// if its frame says so.
+fn is_answered(terms: &Terms, frame: &Frame<'_>) -> bool {
+    let config = &terms.config;
+    let is_one_way = || {
+        let route = config.routes.lookup(frame.command);
+        frame.flags.one_way() || route.is_some_and(|route| route.kind == Kind::OneWay)
+    };
+    config.layout.answers_one_way() || !is_one_way()
 }
 
 /// The one place where a client's bytes go to a service; it takes a [`Pass`] to get here.

@@ -78,7 +78,7 @@ impl Bridge {
 
     /// Counts the connections whose client is not read from, because the service has no room.
     fn note_pause(&mut self, worker: &mut Worker) {
-        let paused = self.waiting && !self.leg.has_room() && !self.leg.is_draining();
+        let paused = self.waiting && !self.has_room() && !self.leg.is_draining();
         if paused != self.paused {
             self.paused = paused;
             worker.metrics.add(Metric::ConnectionsPaused, if paused { 1 } else { -1 });
@@ -132,7 +132,14 @@ impl Bridge {
         if self.session.expects_sealed() {
             return self.sealed(now, terms, frame, worker);
         }
+        if self.is_out_of_turns() {
+            return Step::Wait;
+        }
         if terms.is_login(frame.command) {
+            if self.order.is_some() && !self.calls.is_empty() {
+                // Its reply has to come after theirs.
+                return Step::Wait;
+            }
             self.login(now, terms, frame, worker);
             return Step::Next;
         }
@@ -141,6 +148,11 @@ impl Bridge {
         }
         self.request(now, terms, frame, worker);
         Step::Next
+    }
+
+    /// As many replies are outstanding as may be held back by one that is late.
+    fn is_out_of_turns(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.is_full())
     }
 
     /// A frame whose body is sealed, and which is refused without a word if it is not.
@@ -154,6 +166,9 @@ impl Bridge {
         // Opening counts a frame, so it must not be tried before there is room for the result.
         let established = self.session.is_established();
         if established && !self.leg.has_room() && !self.leg.is_draining() {
+            return Step::Wait;
+        }
+        if self.is_out_of_turns() {
             return Step::Wait;
         }
         let mut associated = std::mem::take(&mut worker.scratch.associated);

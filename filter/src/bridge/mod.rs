@@ -16,6 +16,7 @@ mod calls;
 mod closing;
 mod forward;
 mod intake;
+mod order;
 mod tally;
 mod terms;
 
@@ -26,7 +27,7 @@ use crate::companion::{Answer, Outcome};
 use crate::config::Connect;
 use crate::metrics::{Labelled, Metric};
 use crate::protocol::grpc::client::ClientLeg;
-use crate::protocol::layout::ReplySeed;
+use crate::protocol::layout::{Correlation, ReplySeed};
 use crate::session::Session;
 use crate::session::rate::Bucket;
 use crate::time::Moment;
@@ -36,6 +37,7 @@ use bell::Bell;
 use calls::Calls;
 use closing::Closing;
 use intake::Parked;
+use order::Order;
 use tally::Tally;
 pub use terms::Terms;
 
@@ -67,6 +69,8 @@ pub struct Bridge {
     session: Session,
     leg: ClientLeg,
     calls: Calls,
+    /// Only where the layout has no sequence numbers.
+    order: Option<Box<Order>>,
     bell: Bell,
     /// Bytes of the client that had to leave Envoy's buffer before their turn, and go back there.
     rest: Vec<u8>,
@@ -121,6 +125,7 @@ impl Bridge {
             peer,
             session,
             calls: Calls::default(),
+            order: order(&terms),
             bell: Bell::default(),
             rest: Vec::new(),
             to_client: Vec::new(),
@@ -166,7 +171,7 @@ impl Bridge {
     /// `handle_downstream` would get further now with bytes that it left.
     pub fn wants_input(&self) -> bool {
         let stopped = self.session.is_waiting() || self.parked.is_some();
-        self.holds_rest() || !stopped && self.waiting && self.leg.has_room()
+        self.holds_rest() || !stopped && self.waiting && self.has_room()
     }
 
     /// It holds bytes that belong into Envoy's buffer: `handle_downstream` is to be called again,
@@ -418,12 +423,25 @@ impl Bridge {
         }
     }
 
+    /// The service, and the order of replies, have room for a further request.
+    fn has_room(&self) -> bool {
+        self.leg.has_room() && !self.order.as_ref().is_some_and(|order| order.is_full())
+    }
+
     fn open_upstream(&mut self, cluster: Option<&str>) {
         if self.upstream == Upstream::Unopened {
             self.upstream = Upstream::Open;
             self.cluster = cluster.map(Into::into);
         }
     }
+}
+
+fn order(terms: &Terms) -> Option<Box<Order>> {
+    let limits = &terms.config.limits;
+    // Room for the largest reply and for as much again of small ones.
+    let bytes = limits.max_response.get().saturating_mul(2);
+    let ordered = terms.config.layout.correlation() == Correlation::Order;
+    ordered.then(|| Box::new(Order::new(limits.max_in_flight.into(), bytes)))
 }
 
 #[cfg(test)]

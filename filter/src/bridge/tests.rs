@@ -3,6 +3,7 @@
 
 mod ends;
 mod logins;
+mod ordered;
 mod pressure;
 mod requests;
 
@@ -22,6 +23,7 @@ const LOGIN: u64 = 1;
 const GOODBYE: u64 = 2;
 const ECHO: u64 = 1100;
 const SAY: u64 = 1003;
+const SLOW: u64 = 1102;
 const UNKNOWN: u64 = 9999;
 
 /// What the client or the service saw of a frame, in short.
@@ -68,6 +70,34 @@ fn terms(session: Value, upstream: Value) -> Rc<Terms> {
     if document["session"]["mode"] == "ticket" {
         document["companion"] = json!({"cluster": "companion"});
     }
+    Rc::new(Terms::new(Config::parse(document.to_string().as_bytes()).unwrap()))
+}
+
+/// A layout without sequence numbers, and with `one_way` requests answered if asked for.
+fn ordered(limits: Value, one_way: bool) -> Rc<Terms> {
+    let document = json!({
+        "layout": {
+            "name": "ordered",
+            "header": [
+                {"name": "length", "type": "u32", "role": {"length": {"counts": "frame"}}},
+                {"name": "flags", "type": "u8", "role": {"flags":
+                    {"reply": 0, "one_way": 1, "push": 2, "error": 3}}},
+                {"name": "command", "type": "u32", "role": "command"},
+                {"name": "status", "type": "u16", "role": "status"}
+            ],
+            "correlation": "order",
+            "reply": {"one_way": one_way}
+        },
+        "session": {"mode": "none", "goodbye": {"command": GOODBYE}},
+        "upstream": {"authority": "game"},
+        "commands": [
+            {"command": SAY, "method": "/demo.v1.Hall/Say", "kind": "one_way"},
+            {"command": ECHO, "method": "/demo.v1.Echo/Echo", "deadline": "2s"},
+            {"from": SLOW, "to": SLOW, "method": "/demo.v1.Echo/Slow", "deadline": "60s"}
+        ],
+        "limits": limits,
+        "statuses": {"error_text": true}
+    });
     Rc::new(Terms::new(Config::parse(document.to_string().as_bytes()).unwrap()))
 }
 

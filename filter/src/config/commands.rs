@@ -184,7 +184,8 @@ choice! {
     pub enum KindSpec {
         /// One request, one reply.
         Unary = "unary",
-        /// One request that gets no reply, whatever becomes of it.
+        /// One request that gets no reply, whatever becomes of it, unless the layout says
+        /// otherwise (`reply.one_way`).
         OneWay = "one_way",
     }
 }

@@ -16,7 +16,8 @@ object! {
         /// RESOURCE_EXHAUSTED. 4 MiB is gRPC's own default.
         pub max_response: Size,
         /// Calls of one connection that wait for their reply at the same time; one more is answered
-        /// with RESOURCE_EXHAUSTED. 128 is more than a client that waits for answers ever needs.
+        /// with RESOURCE_EXHAUSTED, or waits where replies come in the order of the requests
+        /// (`layout.correlation`). 128 is more than a client that waits for answers ever needs.
         pub max_in_flight: u16,
         /// Requests of one connection that wait for the service to allow another stream (its
         /// MAX_CONCURRENT_STREAMS); one more is answered with RESOURCE_EXHAUSTED.

@@ -30,6 +30,21 @@ pub struct Backends {
 }
 
 impl Envoy {
+    /// Runs `envoy-config/direct.yaml` with another configuration of the filter, and with edits.
+    pub fn direct_with(
+        configuration: &Value,
+        backends: Backends,
+        edits: &[(&str, &str)],
+    ) -> Result<Self> {
+        let text = fs::read_to_string(root().join("envoy-config/direct.yaml"))?;
+        let (before, rest) = text.split_once("value: |\n").context("no configuration")?;
+        let (_, after) = rest.split_once("\n            - name:").context("no next filter")?;
+        // JSON is YAML, once its quotes are doubled.
+        let json = configuration.to_string().replace('\'', "''");
+        let text = format!("{before}value: '{json}'\n            - name:{after}");
+        Self::start_text(&text, backends, edits)
+    }
+
     /// Runs `envoy-config/NAME`. `edits` replace text in it, in order, after the ports.
     pub fn start(name: &str, backends: Backends, edits: &[(&str, &str)]) -> Result<Self> {
         let path = root().join("envoy-config").join(name);

@@ -160,6 +160,21 @@ fn a_refused_frame_that_wants_no_reply_rings_no_bell() {
 }
 
 #[test]
+fn a_one_way_command_that_is_refused_gets_no_reply_either() {
+    let mut wire = Wire::warm();
+    for _ in 0..130 {
+        wire.client(&request(SAY, 5, b"x"));
+    }
+    // Two were beyond `limits.max_in_flight`.
+    assert_eq!(wire.kinds().iter().filter(|(kind, _)| *kind == Kind::Settings).count(), 0);
+    assert_eq!(wire.bridge.tally.errors, 2);
+    // An unknown command is one-way if its frame says so, and otherwise answered.
+    wire.client(&request(UNKNOWN, 6, b""));
+    wire.service(&acknowledged());
+    assert_eq!(wire.replies(), [(6, 12, "error")]);
+}
+
+#[test]
 fn a_command_that_cannot_be_handed_on_is_refused() {
     let document = json!({
         "layout": {

@@ -105,7 +105,12 @@ read_choice!(OwnBytes { "zero" => Zero, "skip" => Skip });
 
 read_choice!(Correlation { "sequence" => Sequence, "order" => Order });
 
-read_object!(ReplySpec { command = ReplyCommand::Same, status, echo_extension = false });
+read_object!(ReplySpec {
+    command = ReplyCommand::Same,
+    status,
+    echo_extension = false,
+    one_way = false,
+});
 
 read_choice!(
     ReplyCommand { "same" => Same }

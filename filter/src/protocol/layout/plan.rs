@@ -42,6 +42,7 @@ pub struct Layout {
     /// The integer that stands before a reply's body, if that is where the status goes.
     pub(super) status_prefix: Option<Shape>,
     pub(super) echo_extension: bool,
+    pub(super) answers_one_way: bool,
     pub(super) echoes: bool,
     pub(super) compression: Option<Compression>,
     /// The trailer with constants and defaults in place and zeros elsewhere.
@@ -313,6 +314,11 @@ impl Layout {
     /// How replies find their requests.
     pub const fn correlation(&self) -> Correlation {
         self.correlation
+    }
+
+    /// Whether one-way requests get a reply too.
+    pub const fn answers_one_way(&self) -> bool {
+        self.answers_one_way
     }
 
     /// Whether commands are text rather than integers.

@@ -405,6 +405,10 @@ pub struct ReplySpec {
     /// The reply repeats the request's header extension.
     #[serde(default, skip_serializing_if = "is_false")]
     pub echo_extension: bool,
+    /// One-way requests get a reply too, as any other: for clients that want to know that theirs
+    /// arrived. Without it they get none, whatever becomes of them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_way: bool,
 }
 
 /// How a reply's command comes from its request's.

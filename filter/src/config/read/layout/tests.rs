@@ -102,7 +102,7 @@ fn everything_that_a_layout_can_say_is_read_as_serde_reads_it() {
             "over": "before"}}}],
         "correlation": "order",
         "reply": {"command": {"table": [[1, 2], ["a", "b"]]}, "status": {"body_prefix": "i16"},
-            "echo_extension": true},
+            "echo_extension": true, "one_way": true},
         "compression": {"algorithm": "lz4", "min_bytes": 9}
     }"#;
     assert_eq!(read(text), Ok(serde_json::from_str(text).unwrap()));

@@ -69,6 +69,7 @@ impl Layout {
             reply_command: reply.command,
             status_prefix: reply.status_prefix,
             echo_extension: spec.reply.echo_extension,
+            answers_one_way: spec.reply.one_way,
             echoes: header.iter().any(|field| field.echo),
             compression,
             trailer_template: trailer.template,

@@ -196,7 +196,12 @@ fn reply(choices: &mut Choices<'_>, text: bool, has_status: bool, extension: boo
         (false, 1) => Some(ReplyStatus::Nowhere),
         (false, _) => Some(ReplyStatus::BodyPrefix(choices.pick(&SIGNED))),
     };
-    ReplySpec { command, status, echo_extension: extension && choices.chance(2) }
+    ReplySpec {
+        command,
+        status,
+        echo_extension: extension && choices.chance(2),
+        one_way: choices.chance(2),
+    }
 }
 
 fn pair((from, to): (u64, u64)) -> (Value, Value) {
