@@ -209,7 +209,7 @@ impl Bridge {
         kind: &'static str,
         worker: &mut Worker,
     ) {
-        if !self.refuse_quietly(now, kind, worker) {
+        if !self.refuse_quietly(now, status.code, kind, worker) {
             return;
         }
         let private = self.terms.config.statuses.private(status.code);
@@ -228,14 +228,21 @@ impl Bridge {
     }
 
     /// Counts a refusal; false if there were too many, and the connection ends without a word.
+    /// UNAVAILABLE is the service's fault: a client that tries again at once may have to hear it
+    /// often before the calls in flight are through and the connection can end.
     pub(super) fn refuse_quietly(
         &mut self,
         now: Moment,
+        code: Code,
         kind: &'static str,
         worker: &mut Worker,
     ) -> bool {
-        worker.metrics.count(Labelled::PeerErrors, kind);
         self.tally.errors = self.tally.errors.saturating_add(1);
+        if code == Code::Unavailable {
+            worker.metrics.count(Labelled::UpstreamErrors, kind);
+            return true;
+        }
+        worker.metrics.count(Labelled::PeerErrors, kind);
         let rate = self.terms.refusal_rate;
         if rate.is_some_and(|rate| !self.refusals.take(rate, now)) {
             worker.metrics.count(Labelled::LimitsHit, "refusals_per_second");

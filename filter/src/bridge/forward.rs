@@ -33,7 +33,7 @@ impl Bridge {
                 let seed = terms.config.layout.seed(frame);
                 self.refuse(now, &seed, &status, kind, worker);
             } else {
-                self.refuse_quietly(now, kind, worker);
+                self.refuse_quietly(now, status.code, kind, worker);
             }
         }
     }

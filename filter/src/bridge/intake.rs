@@ -35,6 +35,10 @@ pub(super) struct Parked {
 /// them. This one is above it: whoever gets here was read from without a limit.
 const MAX_REST: usize = 4 * 1024 * 1024;
 
+/// Bytes for the client that may wait for an answer of the bell. Above it the client is not read
+/// from: refusals are longer than what they refuse.
+const MAX_UNSAID: usize = 64 * 1024;
+
 impl Bridge {
     /// Takes frames until one has to wait. Returns how many bytes of `data` were taken; of these,
     /// `rest` has to go back in their place.
@@ -78,7 +82,7 @@ impl Bridge {
 
     /// Counts the connections whose client is not read from, because the service has no room.
     fn note_pause(&mut self, worker: &mut Worker) {
-        let paused = self.waiting && !self.has_room() && !self.leg.is_draining();
+        let paused = self.waiting && !self.has_room();
         if paused != self.paused {
             self.paused = paused;
             worker.metrics.add(Metric::ConnectionsPaused, if paused { 1 } else { -1 });
@@ -132,7 +136,7 @@ impl Bridge {
         if self.session.expects_sealed() {
             return self.sealed(now, terms, frame, worker);
         }
-        if self.is_out_of_turns() {
+        if self.is_behind() {
             return Step::Wait;
         }
         if terms.is_login(frame.command) {
@@ -150,9 +154,11 @@ impl Bridge {
         Step::Next
     }
 
-    /// As many replies are outstanding as may be held back by one that is late.
-    fn is_out_of_turns(&self) -> bool {
-        self.order.as_ref().is_some_and(|order| order.is_full())
+    /// The client has to hear what it asked for before it asks for more: as many replies are held
+    /// back as may be, by a bell or by one that is late.
+    pub(super) fn is_behind(&self) -> bool {
+        let order = self.order.as_ref();
+        self.to_client.len() >= MAX_UNSAID || order.is_some_and(|order| order.is_full())
     }
 
     /// A frame whose body is sealed, and which is refused without a word if it is not.
@@ -168,7 +174,7 @@ impl Bridge {
         if established && !self.leg.has_room() && !self.leg.is_draining() {
             return Step::Wait;
         }
-        if self.is_out_of_turns() {
+        if self.is_behind() {
             return Step::Wait;
         }
         let mut associated = std::mem::take(&mut worker.scratch.associated);

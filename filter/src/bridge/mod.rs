@@ -423,9 +423,10 @@ impl Bridge {
         }
     }
 
-    /// The service, and the order of replies, have room for a further request.
+    /// There is room for a further request, and for what is to be said to the client. A service
+    /// that is going away has room for none, and none has to wait for that.
     fn has_room(&self) -> bool {
-        self.leg.has_room() && !self.order.as_ref().is_some_and(|order| order.is_full())
+        (self.leg.has_room() || self.leg.is_draining()) && !self.is_behind()
     }
 
     fn open_upstream(&mut self, cluster: Option<&str>) {

@@ -6,10 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use meshgate_client::{Client, Login};
+use meshgate_client::{CallError, Client, Login};
 use meshgate_e2e::envoy::Backends;
 use meshgate_e2e::process::{Process, root};
 use meshgate_e2e::{Envoy, command};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Foreign {
     _process: Process,
@@ -99,6 +102,71 @@ async fn is_served_across_goaway(language: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a call may come to when its connection ends: its reply, UNAVAILABLE, or a goodbye.
+fn is_definite(outcome: &Result<Vec<u8>, CallError>) -> bool {
+    match outcome {
+        Ok(reply) => **reply == *b"on",
+        Err(CallError::Closed { goodbye }) => goodbye.is_some(),
+        Err(error) => error.status() == Some(14),
+    }
+}
+
+/// Many calls at once on connections that the server ends by age: each gets a definite answer.
+async fn is_served_busily_across_goaway(language: &str) -> Result<()> {
+    let options = ["--max-connection-age", "300", "--delay", "20"];
+    let Some(foreign) = start(language, &options)? else { return Ok(()) };
+    let envoy = envoy(&foreign)?;
+    let mut answered = 0;
+    for _ in 0..3 {
+        let client = connect(&envoy).await?;
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let client = client.clone();
+            callers.spawn(async move {
+                let mut replies = 0;
+                loop {
+                    let outcome = client.call(command::ECHO_BYTES, b"on".to_vec()).await;
+                    let (ok, over) = match &outcome {
+                        Ok(_) => (1, false),
+                        Err(error) => (0, matches!(error, CallError::Closed { .. })),
+                    };
+                    assert!(is_definite(&outcome), "a call was lost: {outcome:?}");
+                    replies += ok;
+                    if over {
+                        return replies;
+                    }
+                }
+            });
+        }
+        while let Some(replies) = tokio::time::timeout(PATIENCE, callers.join_next()).await? {
+            answered += replies?;
+        }
+    }
+    assert!(answered > 16 * 3, "connections lived for {answered} calls only");
+    Ok(())
+}
+
+/// Connections that the server ends because nothing happens on them; the calls come when it does.
+async fn is_served_across_idleness(language: &str) -> Result<()> {
+    const IDLE: u64 = 300;
+    let Some(foreign) = start(language, &["--max-connection-idle", "300"])? else { return Ok(()) };
+    let mut envoy = envoy(&foreign)?;
+    let client = connect(&envoy).await?;
+    assert_eq!(client.call(command::ECHO_BYTES, b"on".to_vec()).await?, b"on");
+    let goodbye = tokio::time::timeout(PATIENCE, client.closed()).await?.goodbye;
+    assert!(goodbye.is_some_and(|text| text.contains("service")), "why the connection ended");
+    // Around the moment of the end: in time, or too late, and never nothing.
+    for late in (0..30).map(|n| IDLE - 30 + 2 * n) {
+        let client = connect(&envoy).await?;
+        assert_eq!(client.call(command::ECHO_BYTES, b"on".to_vec()).await?, b"on");
+        tokio::time::sleep(Duration::from_millis(late)).await;
+        let call = client.call(command::ECHO_BYTES, b"on".to_vec());
+        let outcome = tokio::time::timeout(PATIENCE, call).await?;
+        assert!(is_definite(&outcome), "a call {late} ms after the last was lost");
+    }
+    envoy.wait_stat("cluster.game.upstream_cx_active", 0)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_go() -> Result<()> {
     is_served("go").await
@@ -127,6 +195,26 @@ async fn grpc_go_ends_connections_by_age() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_java_ends_connections_by_age() -> Result<()> {
     is_served_across_goaway("java").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_go_ends_busy_connections_by_age() -> Result<()> {
+    is_served_busily_across_goaway("go").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_java_ends_busy_connections_by_age() -> Result<()> {
+    is_served_busily_across_goaway("java").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_go_ends_connections_by_idleness() -> Result<()> {
+    is_served_across_idleness("go").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_java_ends_connections_by_idleness() -> Result<()> {
+    is_served_across_idleness("java").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,6 +73,24 @@ fn a_service_that_is_going_away_gets_no_new_calls_and_the_connection_ends() {
 }
 
 #[test]
+fn a_client_that_goes_on_asking_hears_of_a_service_that_is_going_away_to_the_end() {
+    let mut wire = Wire::warm();
+    wire.client(&request(ECHO, 5, b"x"));
+    let last_stream_3 = [0, 0, 0, 3, 0, 0, 0, 0];
+    wire.service(&raw(Kind::GoAway, 0, 0, &last_stream_3));
+    // More than a client may be refused for its own faults.
+    for sequence in 100..200 {
+        wire.client(&request(ECHO, sequence, b"y"));
+    }
+    assert!(!wire.is_closed());
+    wire.service(&[acknowledged(), reply(3, b"X")].concat());
+    let heard = wire.replies();
+    assert_eq!(heard.len(), 102);
+    assert!(heard[..100].iter().all(|(_, status, sort)| (*status, *sort) == (14, "error")));
+    assert_eq!(heard[100..], [(5, 0, "reply"), (0, 14, "push")]);
+}
+
+#[test]
 fn bytes_that_are_no_frame_end_the_connection_with_a_goodbye() {
     let mut wire = Wire::warm();
     wire.client(b"GET / HTTP/1.1\r\n\r\n");

@@ -63,6 +63,26 @@ fn what_waited_goes_on_in_its_order_when_the_service_has_room_again() {
 }
 
 #[test]
+fn a_client_with_much_to_hear_is_not_read_from_until_it_has_heard_it() {
+    let mut wire = Wire::warm();
+    wire.client(&request(ECHO, 5, b"x"));
+    wire.service(&raw(Kind::GoAway, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]));
+    let question = request(ECHO, 6, b"y");
+    for _ in 0..10_000 {
+        wire.client(&question);
+    }
+    assert!(wire.bridge.to_client.len() < (64 << 10) + 100);
+    assert!(!wire.held.is_empty());
+    let mut heard = 0;
+    while !wire.held.is_empty() {
+        wire.service(&acknowledged());
+        heard += wire.replies().len();
+    }
+    wire.service(&acknowledged());
+    assert_eq!(heard + wire.replies().len(), 10_000);
+}
+
+#[test]
 fn calls_that_are_given_up_make_room_for_those_that_wait() {
     let mut wire = blocked(12);
     wire.sleep();
