@@ -6,6 +6,7 @@ mod logins;
 mod ordered;
 mod pressure;
 mod requests;
+mod sealed;
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ fn terms(session: Value, upstream: Value) -> Rc<Terms> {
         "statuses": {"error_text": true},
         "identity": {"traceparent": "generate"}
     });
-    if document["session"]["mode"] == "ticket" {
+    if document["session"]["mode"] != "none" {
         document["companion"] = json!({"cluster": "companion"});
     }
     Rc::new(Terms::new(Config::parse(document.to_string().as_bytes()).unwrap()))
