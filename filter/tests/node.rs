@@ -10,6 +10,8 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+#[path = "node/lengths.rs"]
+mod lengths;
 #[path = "node/sealing.rs"]
 mod sealing;
 
