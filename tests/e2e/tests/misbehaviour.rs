@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use meshgate_client::{Client, Connection, Flags, Frame, Login};
+use meshgate_client::{Client, Connection, Credential, Error, Flags, Frame, Login};
 use meshgate_e2e::envoy::Backends;
 use meshgate_e2e::{Companion, Envoy, GameServer, command};
 use meshgate_game::demo::v1::SlowRequest;
 use prost::Message;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,9 +31,13 @@ const LIMITS: &str = concat!(
 
 impl Scene {
     async fn start() -> Result<Self> {
+        Self::edited(&[(r#""statuses":"#, LIMITS)]).await
+    }
+
+    async fn edited(edits: &[(&str, &str)]) -> Result<Self> {
         let game = GameServer::start()?;
         let backends = Backends { game: Some(game.address), ..Backends::default() };
-        let envoy = Envoy::start("direct.yaml", backends, &[(r#""statuses":"#, LIMITS)])?;
+        let envoy = Envoy::start("direct.yaml", backends, edits)?;
         let neighbour = Client::connect(envoy.private()?, &Login::None).await?;
         Ok(Self { envoy, neighbour, _game: game, companion: None })
     }
@@ -256,6 +262,89 @@ async fn an_expired_ticket_is_refused_as_expired() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_is_forged_or_was_used_is_refused() -> Result<()> {
+    let mut scene = Scene::with_login("noise.yaml").await?;
+    let companion = scene.companion.as_ref().context("a companion")?;
+    let used = companion.noise_login("ann", &[])?;
+    let client = Client::connect(scene.envoy.private()?, &used).await?;
+    client.call(command::ECHO_BYTES, b"mine".to_vec()).await?;
+    let refused = Client::connect(scene.envoy.private()?, &used).await;
+    assert!(matches!(refused, Err(Error::Refused { status: 16, .. })), "UNAUTHENTICATED");
+
+    let Credential::Ticket(mut forged) = companion.ticket("ann", &[])? else { unreachable!() };
+    // The last digit of a signature carries bits that do not count; one in its middle does.
+    let at = forged.len() - 20;
+    let other = if forged.as_bytes()[at] == b'A' { "B" } else { "A" };
+    forged.replace_range(at..=at, other);
+    let server = companion.noise_server();
+    let forged = Login::Noise { server, credential: Credential::Ticket(forged) };
+    let refused = Client::connect(scene.envoy.private()?, &forged).await;
+    assert!(matches!(refused, Err(Error::Refused { status: 16, .. })), "UNAUTHENTICATED");
+    scene.seen("logins_total.result.refused").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_with_a_companion_that_does_not_answer_is_to_be_tried_again() -> Result<()> {
+    let mut scene = Scene::with_login("ticket.yaml").await?;
+    let companion = scene.companion.as_ref().context("a companion")?;
+    let login = companion.ticket_login("late", &[])?;
+    companion.process.signal("STOP")?;
+    let refused = Client::connect(scene.envoy.private()?, &login).await;
+    assert!(matches!(refused, Err(Error::Refused { status: 14, .. })), "UNAVAILABLE");
+    scene.seen("logins_total.result.try_again").await?;
+    scene.companion.as_ref().context("a companion")?.process.signal("CONT")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_answer_in_time_fails_that_call_alone() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    let mut connection = scene.connect().await?;
+    let slow = SlowRequest { millis: 60_000, body: Vec::new() }.encode_to_vec();
+    refused(&mut connection, Frame::request(command::SLOW, 1, slow), 4).await?;
+    scene.seen("calls_total.command.1102_Slow.code.DEADLINE_EXCEEDED").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_together_with_the_half_close_is_answered_or_refused() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    for sequence in 0..20 {
+        let mut connection = scene.connect().await?;
+        connection.send(&Frame::request(command::ECHO_BYTES, sequence, b"x".to_vec())).await?;
+        connection.sender.finish().await?;
+        let reply = next(&mut connection).await?.context("closed without an answer")?;
+        assert!(reply.sequence == sequence && [0, 14].contains(&reply.status), "{reply:?}");
+    }
+    scene.seen("frames_in_total").await
+}
+
+/// What the service says waits for its reader; what the filter has to say does for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_closed_once_it_has_to_be_told_something() -> Result<()> {
+    let edits = [(r#""statuses":"#, r#""limits": { "bell_timeout": "1s" }, "statuses":"#)];
+    let mut scene = Scene::edited(&edits).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    let (reader, mut writer) = socket.connect(scene.envoy.private()?).await?.into_split();
+    // 7 MB of replies that do not compress; what the kernel takes of them is 4 MB.
+    let mut state = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(60_000)
+    .collect();
+    for sequence in 0..120 {
+        let frame = Frame::request(command::ECHO_BYTES, sequence, noise.clone());
+        if writer.write_all(&frame.encode()).await.is_err() {
+            break;
+        }
+    }
+    scene.seen("upstream_errors_total.kind.bell_unanswered").await?;
+    drop(reader);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_login_on_a_connection_is_refused() -> Result<()> {
     let mut scene = Scene::with_login("ticket.yaml").await?;
     let login = scene.companion.as_ref().context("a companion")?.ticket_login("ann", &[])?;
@@ -266,9 +355,9 @@ async fn a_second_login_on_a_connection_is_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tampered_or_unsealed_frame_closes_without_a_word() -> Result<()> {
+async fn a_tampered_replayed_left_out_or_unsealed_frame_closes_without_a_word() -> Result<()> {
     let mut scene = Scene::with_login("noise.yaml").await?;
-    for tamper in [true, false] {
+    for how in ["tampered", "replayed", "left out", "unsealed"] {
         let companion = scene.companion.as_ref().context("a companion")?;
         let login = companion.noise_login("ann", &[])?;
         let mut connection = scene.connect().await?;
@@ -276,13 +365,18 @@ async fn a_tampered_or_unsealed_frame_closes_without_a_word() -> Result<()> {
         let frame = Frame::request(command::ECHO_BYTES, 1, b"hello".to_vec());
         connection.send(&frame).await?;
         assert_eq!(next(&mut connection).await?.context("closed")?.body, b"hello");
-        let mut bytes = if tamper { connection.sender.encode(&frame) } else { frame.encode() };
-        if tamper {
-            let last = bytes.len() - 1;
-            bytes[last] ^= 1;
+        let mut bytes = connection.sender.encode(&frame);
+        match how {
+            "tampered" => *bytes.last_mut().context("a frame")? ^= 1,
+            "replayed" => bytes.extend(bytes.clone()),
+            "left out" => bytes = connection.sender.encode(&frame),
+            _ => bytes = frame.encode(),
         }
         connection.send_raw(&bytes).await?;
-        assert_eq!(next(&mut connection).await?, None, "no goodbye");
+        // A replayed frame comes after a good one, whose reply may have got through.
+        while let Some(frame) = next(&mut connection).await? {
+            assert!(how == "replayed" && frame.body == b"hello", "{how}: {frame:?}");
+        }
     }
     scene.seen("peer_errors_total.kind.seal_broken").await?;
     scene.seen("peer_errors_total.kind.unsealed_frame").await
