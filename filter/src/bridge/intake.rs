@@ -7,7 +7,7 @@ use crate::companion::LoginRequest;
 use crate::metrics::{Labelled, Metric};
 use crate::protocol::layout::{Decoded, Frame, FrameError};
 use crate::session::Refusal;
-use crate::session::state::Opened;
+use crate::session::outcome::Opened;
 use crate::time::Moment;
 use crate::worker::Worker;
 

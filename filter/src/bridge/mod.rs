@@ -17,6 +17,7 @@ mod closing;
 mod forward;
 mod intake;
 mod order;
+mod output;
 mod tally;
 mod terms;
 
@@ -31,13 +32,14 @@ use crate::protocol::layout::{Correlation, ReplySeed};
 use crate::session::Session;
 use crate::session::rate::Bucket;
 use crate::time::Moment;
-use crate::worker::{Scratch, Worker};
+use crate::worker::Worker;
 
 use bell::Bell;
 use calls::Calls;
 use closing::Closing;
 use intake::Parked;
 use order::Order;
+use output::HalfClose;
 use tally::Tally;
 pub use terms::Terms;
 
@@ -100,16 +102,6 @@ pub struct Bridge {
     tally: Tally,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HalfClose {
-    No,
-    /// The client sent its last byte; calls are in flight, and get their answers first.
-    Waiting,
-    /// The next write upstream carries the end.
-    Passing,
-    Passed,
-}
-
 impl Bridge {
     pub fn new(id: u32, terms: Rc<Terms>, now: Moment, peer: String, worker: &mut Worker) -> Self {
         worker.metrics.add(Metric::Connections, 1);
@@ -156,18 +148,6 @@ impl Bridge {
         self.terms.config.upstream.connect == Connect::AtConnect
     }
 
-    /// What is to go upstream now. Empty while the upstream is not open, and while calls of a
-    /// client that half-closed are in flight: whatever goes upstream then takes the end with it.
-    pub fn upstream_output(&mut self) -> &[u8] {
-        let speaks = self.upstream == Upstream::Open && self.half_closed != HalfClose::Waiting;
-        if speaks { self.leg.output() } else { &[] }
-    }
-
-    /// tcp_proxy has to be resumed even if there are no bytes for it.
-    pub fn wants_resume(&self) -> bool {
-        self.half_closed == HalfClose::Passing
-    }
-
     /// `handle_downstream` would get further now with bytes that it left.
     pub fn wants_input(&self) -> bool {
         let stopped = self.session.is_waiting() || self.parked.is_some();
@@ -178,11 +158,6 @@ impl Bridge {
     /// as soon as what goes upstream has left that buffer and before more is read into it.
     pub fn holds_rest(&self) -> bool {
         !self.rest.is_empty()
-    }
-
-    /// What is to go to the client with the bytes from upstream that are being handled.
-    pub fn client_output(&self) -> &[u8] {
-        &self.to_client
     }
 
     /// When `handle_timeout` wants to be called.
@@ -353,76 +328,9 @@ impl Bridge {
         worker.link.forget(self.id);
         self.terms.config.log.connections.then(|| self.tally.line(now, &self.peer))
     }
-
-    /// What `upstream_output` gave is on its way.
-    pub fn upstream_output_sent(&mut self, worker: &mut Worker) {
-        if self.half_closed == HalfClose::Passing {
-            self.half_closed = HalfClose::Passed;
-        }
-        if self.upstream == Upstream::Open {
-            let output = std::mem::take(self.leg.output());
-            Scratch::keep(&mut worker.scratch.upstream, output);
-        }
-    }
-
-    /// What `client_output` gave is on its way.
-    pub fn client_output_sent(&mut self, now: Moment, worker: &mut Worker) {
-        let output = std::mem::take(&mut self.to_client);
-        worker.metrics.add(Metric::BytesOut, output.len() as i64);
-        self.tally.bytes_out = self.tally.bytes_out.saturating_add(output.len() as u64);
-        Scratch::keep(&mut worker.scratch.client, output);
-        if let Some(closing) = &mut self.closing {
-            closing.said(now);
-        }
-    }
-
-    /// Bytes for the front of Envoy's buffer, where its read limit sees them.
-    pub fn take_rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.rest)
-    }
-
-    /// The cluster that tcp_proxy is to take, once.
-    pub fn take_cluster(&mut self) -> Option<Box<str>> {
-        self.cluster.take()
-    }
 }
 
 impl Bridge {
-    /// Gives the connection the worker's buffers to write in.
-    fn lend(&mut self, worker: &mut Worker) {
-        let output = self.leg.output();
-        if output.capacity() == 0 {
-            *output = std::mem::take(&mut worker.scratch.upstream);
-        }
-        if self.to_client.capacity() == 0 {
-            self.to_client = std::mem::take(&mut worker.scratch.client);
-        }
-    }
-
-    /// Rings when something waits for the client that cannot leave by itself.
-    fn ring(&mut self, now: Moment, worker: &mut Worker) {
-        if !self.to_client.is_empty() && self.upstream == Upstream::Open {
-            let rang =
-                self.bell.ring(&mut self.leg, now, self.terms.config.limits.bell_timeout.get());
-            worker.metrics.add(Metric::Bells, i64::from(rang));
-        }
-    }
-
-    /// After every input: passes a half-close on, and gives back buffers that were not needed.
-    fn wrap_up(&mut self, worker: &mut Worker) {
-        if self.half_closed == HalfClose::Waiting && self.calls.is_empty() {
-            // What still waits for the client leaves when the service closes in turn.
-            self.half_closed = HalfClose::Passing;
-        }
-        if self.to_client.is_empty() && self.to_client.capacity() > 0 {
-            Scratch::keep(&mut worker.scratch.client, std::mem::take(&mut self.to_client));
-        }
-        let output = self.leg.output();
-        if output.is_empty() && output.capacity() > 0 {
-            Scratch::keep(&mut worker.scratch.upstream, std::mem::take(output));
-        }
-    }
-
     /// There is room for a further request, and for what is to be said to the client. A service
     /// that is going away has room for none, and none has to wait for that.
     fn has_room(&self) -> bool {

@@ -7,12 +7,14 @@
 //! ```
 //!
 //! `PROTOCOL.md` beside this file is what a client has to know, to the byte. [`state`] holds the
-//! machine above, one struct a state; [`identity`] what the services behind get to see; [`seal`]
-//! the frames' encryption; [`rate`] how often something may happen.
+//! machine above, one struct a state, and [`outcome`] what its steps come to; [`identity`] what the
+//! services behind get to see; [`seal`] the frames' encryption; [`rate`] how often something may
+//! happen.
 
 pub mod access;
 pub mod identity;
 pub mod login;
+pub mod outcome;
 pub mod rate;
 pub mod seal;
 pub mod state;

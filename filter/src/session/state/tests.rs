@@ -6,6 +6,7 @@ use crate::protocol::layout::FrameSeal;
 use super::super::identity::MetadataPolicy;
 use super::super::seal::{TrafficKey, TrafficKeys, client_side};
 use super::*;
+use crate::call::Code;
 
 const PEER: &str = "203.0.113.7:40112";
 const LOGIN: [u8; 3] = *b"key";
