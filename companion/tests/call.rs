@@ -24,6 +24,7 @@ const ECHO: u64 = 10;
 const REVERSED: u64 = 11;
 const FAIL: u64 = 12;
 const SILENT: u64 = 13;
+const STREAM: u64 = 14;
 
 fn layout_file() -> PathBuf {
     Path::new(ROOT).join("envoy-config/layouts/game.json")
@@ -104,20 +105,26 @@ async fn serve(mut stream: TcpStream, login: &mut Option<(Proxy, Mode)>) {
                 REVERSED => (0, body.into_iter().rev().collect()),
                 FAIL => (5, b"no such thing".to_vec()),
                 SILENT => return,
+                STREAM => (0, Vec::new()),
                 other => panic!("command {other}"),
             };
             let seed = layout.seed(&frame);
             let mut output = Vec::new();
             let mut seal = seals.as_mut().map(|(sealer, _)| sealer);
-            if command == ECHO {
-                // A push in between.
+            // In between a push of nobody's, or a stream's messages.
+            let pushes: &[(u64, &[u8])] = match command {
+                ECHO => &[(0, b"news")],
+                STREAM => &[(frame.sequence, b"one"), (0, b"news"), (frame.sequence, b"two")],
+                _ => &[],
+            };
+            for &(sequence, body) in pushes {
                 let seal = seal.as_mut().map(|sealer| &mut **sealer as &mut dyn FrameSeal);
                 let push = Push {
                     command: Command::Number(99),
-                    sequence: 0,
+                    sequence,
                     status: 0,
                     error: false,
-                    body: &[b"news"],
+                    body: &[body],
                     compress: false,
                 };
                 layout.encode_push(push, seal, &mut output).unwrap();
@@ -169,6 +176,10 @@ async fn a_call_prints_the_reply_in_the_form_that_is_asked_for() {
     assert_eq!(ok(echoed), "x\n");
     assert!(shown.contains("> magic=") && shown.contains("command=10"), "{shown}");
     assert!(shown.contains("push") && shown.contains("news"), "{shown}");
+
+    let streamed = call(&["--command", "14", "--sequence", "9"]).await;
+    assert!(errors(&streamed).contains("news"), "{}", errors(&streamed));
+    assert_eq!(ok(streamed), "one\ntwo\n");
 
     let failed = call(&["--command", "12"]).await;
     assert_eq!(failed.status.code(), Some(1));

@@ -119,4 +119,6 @@ pub enum Kind {
     Unary,
     /// One request that the client expects no reply to.
     OneWay,
+    /// One request, any number of messages, and a reply that says how they ended.
+    ServerStream,
 }

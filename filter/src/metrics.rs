@@ -47,10 +47,12 @@ pub enum Metric {
     BytesIn,
     BytesOut,
     Bells,
+    Heartbeats,
+    Pushes,
     CompanionConnected,
 }
 
-const NAMES: [(&str, MetricKind); 12] = [
+const NAMES: [(&str, MetricKind); 14] = [
     ("meshgate.connections", MetricKind::Gauge),
     ("meshgate.connections_opened_total", MetricKind::Counter),
     ("meshgate.connections_paused", MetricKind::Gauge),
@@ -62,6 +64,8 @@ const NAMES: [(&str, MetricKind); 12] = [
     ("meshgate.bytes_in_total", MetricKind::Counter),
     ("meshgate.bytes_out_total", MetricKind::Counter),
     ("meshgate.bells_total", MetricKind::Counter),
+    ("meshgate.heartbeats_total", MetricKind::Counter),
+    ("meshgate.pushes_total", MetricKind::Counter),
     ("meshgate.companion_connected", MetricKind::Gauge),
 ];
 

@@ -22,7 +22,7 @@ mod wire;
 
 /// Sends one request of a private protocol and prints its reply.
 ///
-/// The frame layout comes from a layout file, or with everything about logins from the filter's
+/// The messages of a stream are printed as they come; --timeout is for each of them. /// The frame layout comes from a layout file, or with everything about logins from the filter's
 /// own configuration. Bodies are JSON (with a .proto file), text, hexadecimal or a file.
 #[derive(Args)]
 pub struct Call {
@@ -146,9 +146,16 @@ impl Call {
         if self.one_way {
             return Ok(());
         }
-        let reply = wire.reply(self.sequence)?;
+        let mut streamed = false;
+        let reply = wire.reply(self.sequence, &mut |message| {
+            streamed = true;
+            body.print(message, self.output)
+        })?;
         if reply.failed() {
             bail!("the reply {}", reply.complaint());
+        }
+        if streamed && reply.body.is_empty() {
+            return Ok(());
         }
         body.print(&reply.body, self.output)
     }

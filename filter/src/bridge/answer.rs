@@ -14,17 +14,25 @@ use crate::worker::Worker;
 
 use super::calls::Call;
 use super::order::Held;
+use super::streams::write_message;
 use super::{Bridge, Upstream};
 
 impl Bridge {
     /// Turns what the service sent into replies.
     pub(super) fn read_events(&mut self, now: Moment, data: &[u8], worker: &mut Worker) {
+        let terms = Rc::clone(&self.terms);
         let mut input = data;
         loop {
             match self.leg.poll(&mut input) {
                 Ok(Some(Event::Message { token, message, .. })) => {
                     let Some(call) = self.calls.get_mut(token) else { continue };
-                    if call.message.is_some() {
+                    if call.streams {
+                        let Some(route) = terms.config.routes.route(call.route) else { continue };
+                        let (sequence, out) = (call.sequence, &mut self.to_client);
+                        let session = &mut self.session;
+                        let written = write_message(&terms, route, sequence, message, session, out);
+                        self.pushed(now, token, written, worker);
+                    } else if call.message.is_some() {
                         let status =
                             Status::new(Code::Internal, "the service sent two replies to one call");
                         worker.metrics.count(Labelled::UpstreamErrors, "second_message");
@@ -64,6 +72,7 @@ impl Bridge {
         let body = match (&message, codec) {
             (Some(message), Some(Codec::Bytes)) => wrapped::unwrap(message),
             (Some(message), _) => Some(&message[..]),
+            (None, _) if call.streams => Some(&[][..]),
             (None, _) => None,
         };
         let code = match body {
@@ -87,7 +96,9 @@ impl Bridge {
 
     fn end_call(&mut self, now: Moment, token: u32, status: Status, worker: &mut Worker) {
         let Some(call) = self.calls.remove(token) else { return };
-        let status = if status.code == Code::Cancelled && call.deadline <= now {
+        let status = if status.code == Code::Cancelled
+            && call.deadline.is_some_and(|deadline| deadline <= now)
+        {
             // Some servers keep `grpc-timeout` themselves and call what is late cancelled.
             too_late()
         } else {
@@ -162,9 +173,20 @@ impl Bridge {
         self.answer(call.sequence, seed, Reply { status, error, body: &[body], compress }, worker);
     }
 
+    /// Where the reply to the next request stands, for those without sequences.
+    pub(super) fn next_turn(&mut self) -> u64 {
+        self.order.as_mut().map_or(0, |order| order.take())
+    }
+
     /// Writes a reply, or keeps it until those of earlier requests have left if that is what the
     /// client tells them apart by.
-    fn answer(&mut self, turn: u64, seed: &ReplySeed, reply: Reply<'_>, worker: &mut Worker) {
+    pub(super) fn answer(
+        &mut self,
+        turn: u64,
+        seed: &ReplySeed,
+        reply: Reply<'_>,
+        worker: &mut Worker,
+    ) {
         let Some(order) = &mut self.order else { return self.write_reply(seed, reply, worker) };
         if !order.is_next(turn) {
             if !order.hold(turn, seed, reply) {
@@ -215,7 +237,7 @@ impl Bridge {
         let private = self.terms.config.statuses.private(status.code);
         let text =
             if self.terms.config.statuses.error_text { status.message.as_bytes() } else { &[] };
-        let turn = self.order.as_mut().map_or(0, |order| order.take());
+        let turn = self.next_turn();
         let reply = Reply { status: private, error: true, body: &[text], compress: false };
         self.answer(turn, seed, reply, worker);
         if self.upstream == Upstream::Unopened {

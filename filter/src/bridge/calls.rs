@@ -13,7 +13,9 @@ pub struct Call {
     pub route: u16,
     pub stream: StreamId,
     pub started: Moment,
-    pub deadline: Moment,
+    pub deadline: Option<Moment>,
+    /// Its messages are pushed as they come.
+    pub streams: bool,
     /// What the reply's header is made from; `None` if nobody waits for one.
     pub seed: Option<ReplySeed>,
     /// The message that came, until the status says that it counts.
@@ -40,7 +42,12 @@ impl Calls {
     }
 
     pub fn has_sequence(&self, sequence: u64) -> bool {
-        self.sequences.iter().any(|&(s, _)| s == sequence)
+        self.find(sequence).is_some()
+    }
+
+    /// The token of the call with this sequence.
+    pub fn find(&self, sequence: u64) -> Option<u32> {
+        self.sequences.iter().find(|&&(s, _)| s == sequence).map(|&(_, token)| token)
     }
 
     /// The token that the next `insert` will use.
@@ -83,7 +90,11 @@ impl Calls {
 
     /// The tokens of calls whose deadline has come.
     pub fn overdue(&self, now: Moment) -> Vec<u32> {
-        self.tokens(|call| call.deadline <= now)
+        self.tokens(|call| call.deadline.is_some_and(|deadline| deadline <= now))
+    }
+
+    pub fn streams(&self) -> Vec<u32> {
+        self.tokens(|call| call.streams)
     }
 
     pub fn all(&self) -> Vec<u32> {
@@ -91,7 +102,7 @@ impl Calls {
     }
 
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.slots.iter().flatten().map(|call| call.deadline).min()
+        self.slots.iter().flatten().filter_map(|call| call.deadline).min()
     }
 
     fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {

@@ -17,7 +17,7 @@ use super::calls::Call;
 use super::{Bridge, HalfClose, Terms, Upstream};
 
 /// A request that will not be forwarded: what the client is told, and the word for metrics.
-type Refused = (Status, &'static str);
+pub(super) type Refused = (Status, &'static str);
 
 impl Bridge {
     /// A request in plain text.
@@ -62,6 +62,14 @@ impl Bridge {
             worker.metrics.count(Labelled::LimitsHit, "frames_per_second");
             return refused(Code::ResourceExhausted, "too many frames a second", "too_fast");
         }
+        if config.cancel.as_ref().is_some_and(|cancel| cancel.borrow() == frame.command) {
+            self.cancel(now, frame.sequence, worker);
+            return Ok(());
+        }
+        if terms.is_heartbeat(frame.command) {
+            let answered = !frame.flags.one_way() || config.layout.answers_one_way();
+            return self.heartbeat(terms, frame, answered, worker);
+        }
         let Some(route) = config.routes.lookup(frame.command) else {
             let text = format!("unknown command {}", frame.command);
             return Err((Status::new(Code::Unimplemented, text), "unknown_command"));
@@ -91,6 +99,10 @@ impl Bridge {
             );
         }
         let one_way = route.kind == Kind::OneWay || frame.flags.one_way();
+        let streams = route.kind == Kind::ServerStream;
+        if one_way && streams {
+            return refused(Code::InvalidArgument, "a stream cannot be one-way", "one_way_stream");
+        }
         let answered = !one_way || config.layout.answers_one_way();
         if answered && self.order.is_none() && self.calls.has_sequence(frame.sequence) {
             return refused(
@@ -134,8 +146,8 @@ impl Bridge {
             (Status::new(code, error.to_string()), "not_started")
         })?;
 
-        let deadline = now.after(route.deadline);
-        self.call_deadline = Some(self.call_deadline.map_or(deadline, |next| next.min(deadline)));
+        let deadline = route.deadline.map(|within| now.after(within));
+        self.call_deadline = [self.call_deadline, deadline].into_iter().flatten().min();
         self.tally.calls = self.tally.calls.saturating_add(1);
         worker.metrics.add(Metric::CallsInFlight, 1);
         let sequence = match &mut self.order {
@@ -148,6 +160,7 @@ impl Bridge {
             stream,
             started: now,
             deadline,
+            streams,
             seed: answered.then(|| config.layout.seed(frame)),
             message: None,
         });

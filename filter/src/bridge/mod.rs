@@ -18,10 +18,13 @@ mod forward;
 mod intake;
 mod order;
 mod output;
+mod signals;
+mod streams;
 mod tally;
 mod terms;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::call::{Code, Status};
 use crate::companion::{Answer, Outcome};
@@ -163,7 +166,6 @@ impl Bridge {
     /// When `handle_timeout` wants to be called.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let partial = self.terms.config.limits.partial_frame_timeout.get();
-        let idle = self.terms.idle_timeout.filter(|_| self.calls.is_empty());
         // In case that the host cannot call sooner.
         let rest = self.holds_rest().then_some(Moment::from_micros(0));
         [
@@ -173,7 +175,7 @@ impl Bridge {
             self.session.deadline(),
             self.partial_since.map(|since| since.after(partial)),
             self.closing.as_ref().and_then(Closing::deadline),
-            idle.map(|idle| self.heard_at.after(idle)),
+            self.silence().map(|(silence, _)| self.heard_at.after(silence)),
         ]
         .into_iter()
         .flatten()
@@ -205,6 +207,7 @@ impl Bridge {
         }
         if end && self.half_closed == HalfClose::No {
             self.half_closed = HalfClose::Waiting;
+            self.end_streams(now, worker);
         }
         let mut taken = self.take_in(now, data, worker);
         self.ring(now, worker);
@@ -290,14 +293,12 @@ impl Bridge {
                 worker,
             );
         }
-        let idle = self.terms.idle_timeout.filter(|_| self.calls.is_empty());
-        if idle.is_some_and(|idle| self.heard_at.after(idle) <= now) {
-            self.leave(
-                now,
-                "idle_timeout",
-                Status::new(Code::DeadlineExceeded, "nothing came for too long"),
-                worker,
-            );
+        if let Some((silence, reason)) = self.silence()
+            && self.heard_at.after(silence) <= now
+        {
+            worker.metrics.count(Labelled::LimitsHit, reason);
+            let status = Status::new(Code::DeadlineExceeded, "nothing came for too long");
+            self.leave(now, reason, status, worker);
         }
         self.ring(now, worker);
         self.wrap_up(worker);
@@ -331,6 +332,14 @@ impl Bridge {
 }
 
 impl Bridge {
+    /// How long the client may send nothing, and what it is called when it does.
+    fn silence(&self) -> Option<(Duration, &'static str)> {
+        let idle = self.terms.idle_timeout.filter(|_| self.calls.is_empty());
+        let limits = [(idle, "idle_timeout"), (self.terms.silence, "heartbeat_timeout")];
+        let set = limits.into_iter().filter_map(|(limit, name)| limit.map(|limit| (limit, name)));
+        set.min().filter(|_| self.closing.is_none())
+    }
+
     /// There is room for a further request, and for what is to be said to the client. A service
     /// that is going away has room for none, and none has to wait for that.
     fn has_room(&self) -> bool {

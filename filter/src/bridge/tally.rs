@@ -11,6 +11,7 @@ pub struct Tally {
     reason: Option<&'static str>,
     pub calls: u64,
     pub errors: u64,
+    pub pushes: u64,
     pub frames_in: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -27,6 +28,7 @@ impl Tally {
             reason: None,
             calls: 0,
             errors: 0,
+            pushes: 0,
             frames_in: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -49,12 +51,13 @@ impl Tally {
     pub fn line(&self, now: Moment, peer: &str) -> String {
         let mut line = format!(
             "meshgate: connection closed reason={} peer={} duration_ms={} calls={} errors={} \
-             frames_in={} bytes_in={} bytes_out={}",
+             pushes={} frames_in={} bytes_in={} bytes_out={}",
             self.reason(),
             peer,
             now.since(self.opened).as_millis(),
             self.calls,
             self.errors,
+            self.pushes,
             self.frames_in,
             self.bytes_in,
             self.bytes_out,

@@ -7,7 +7,7 @@ use crate::config::{Config, LoginMode};
 use crate::protocol::grpc::client::Limits;
 use crate::protocol::layout::Command;
 use crate::session::rate::Rate;
-use crate::session::{MetadataPolicy, Mode, Settings};
+use crate::session::{Access, MetadataPolicy, Mode, Settings};
 
 #[derive(Debug)]
 pub struct Terms {
@@ -19,6 +19,10 @@ pub struct Terms {
     pub frame_rate: Option<Rate>,
     pub refusal_rate: Option<Rate>,
     pub idle_timeout: Option<Duration>,
+    /// How long a client may send nothing at all.
+    pub silence: Option<Duration>,
+    /// Who may send heartbeats.
+    pub signals: Access,
 }
 
 impl Terms {
@@ -50,6 +54,8 @@ impl Terms {
             frame_rate: rate(limits.frames_per_second, limits.burst()),
             refusal_rate: rate(limits.refusals_per_second, limits.refusals_per_second),
             idle_timeout: limits.idle_timeout.unless_zero(),
+            silence: config.heartbeat.as_ref().and_then(|heartbeat| heartbeat.timeout),
+            signals: Access { login: login.is_some(), ..Access::default() },
             config,
         }
     }
@@ -58,6 +64,11 @@ impl Terms {
     pub fn is_login(&self, command: Command<'_>) -> bool {
         let login = self.config.session.login.as_ref();
         login.is_some_and(|login| login.command.borrow() == command)
+    }
+
+    pub fn is_heartbeat(&self, command: Command<'_>) -> bool {
+        let heartbeat = self.config.heartbeat.as_ref();
+        heartbeat.is_some_and(|heartbeat| heartbeat.command.borrow() == command)
     }
 
     /// What the session is for.

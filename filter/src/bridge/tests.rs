@@ -7,6 +7,7 @@ mod ordered;
 mod pressure;
 mod requests;
 mod sealed;
+mod streams;
 
 use std::time::Duration;
 
@@ -45,6 +46,22 @@ struct Wire {
 }
 
 fn terms(session: Value, upstream: Value) -> Rc<Terms> {
+    compile(document(session, upstream))
+}
+
+/// Without logins, and with clients that may be silent for half a minute.
+fn with_silence() -> Rc<Terms> {
+    let session = json!({"mode": "none", "goodbye": {"command": GOODBYE}});
+    let mut document = document(session, json!({"authority": "game"}));
+    document["heartbeat"]["timeout"] = json!("30s");
+    compile(document)
+}
+
+fn compile(document: Value) -> Rc<Terms> {
+    Rc::new(Terms::new(Config::parse(document.to_string().as_bytes()).unwrap()))
+}
+
+fn document(session: Value, upstream: Value) -> Value {
     let mut document = json!({
         "layout": {
             "name": "game",
@@ -63,15 +80,21 @@ fn terms(session: Value, upstream: Value) -> Rc<Terms> {
         "defaults": {"deadline": "2s"},
         "commands": [
             {"command": SAY, "method": "/demo.v1.Hall/Say", "kind": "one_way"},
-            {"command": ECHO, "method": "/demo.v1.Echo/Echo"}
+            {"command": ECHO, "method": "/demo.v1.Echo/Echo"},
+            {"command": 1200, "method": "/demo.v1.Hall/Watch", "kind": "server_stream",
+             "push": 1201},
+            {"command": 1202, "method": "/demo.v1.Hall/Watch", "kind": "server_stream",
+             "push": 1201, "codec": "bytes", "deadline": "60s"}
         ],
+        "heartbeat": {"command": 3},
+        "cancel": {"command": 4},
         "statuses": {"error_text": true},
         "identity": {"traceparent": "generate"}
     });
     if document["session"]["mode"] != "none" {
         document["companion"] = json!({"cluster": "companion"});
     }
-    Rc::new(Terms::new(Config::parse(document.to_string().as_bytes()).unwrap()))
+    document
 }
 
 /// A layout without sequence numbers, and with `one_way` requests answered if asked for.
@@ -99,7 +122,7 @@ fn ordered(limits: Value, one_way: bool) -> Rc<Terms> {
         "limits": limits,
         "statuses": {"error_text": true}
     });
-    Rc::new(Terms::new(Config::parse(document.to_string().as_bytes()).unwrap()))
+    compile(document)
 }
 
 impl Wire {

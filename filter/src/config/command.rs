@@ -2,7 +2,7 @@
 
 use super::read::{At, Read};
 use crate::protocol::layout::spec::{FieldType, LayoutSpec, Role};
-use crate::protocol::layout::{Command, FieldValue};
+use crate::protocol::layout::{Command, FieldValue, OwnedCommand};
 
 /// A command: a number (`1001`, `"0x03e9"`) or a name (`"enter"`), as the layout has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,22 +106,6 @@ impl CommandShape {
         let mask = u64::MAX.wrapping_shr(64_u32.saturating_sub(width));
         // Two's complement: the low bits are the field's.
         (number as u64) & mask
-    }
-}
-
-/// A command that outlives its configuration.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OwnedCommand {
-    Number(u64),
-    Text(Box<[u8]>),
-}
-
-impl OwnedCommand {
-    pub fn borrow(&self) -> Command<'_> {
-        match self {
-            Self::Number(number) => Command::Number(*number),
-            Self::Text(text) => Command::Text(text),
-        }
     }
 }
 

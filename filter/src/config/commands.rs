@@ -18,10 +18,14 @@ macro_rules! with_options {
         $(#[$meta])*
         pub struct $name {
             $($(#[$key_meta])* pub $key: $type,)*
-            /// Whether the client expects a reply; `unary` by default.
+            /// What the client expects for its request; `unary` by default.
             pub kind: Option<KindSpec>,
+            /// The command of the push frames that carry a stream's messages, with the sequence of
+            /// its request. Needed for `server_stream`.
+            pub push: Option<CommandSpec>,
             /// How long a call may take, from its frame to its reply; then the client gets
-            /// DEADLINE_EXCEEDED and the service a reset. 1ms to 24h; `5s` by default.
+            /// DEADLINE_EXCEEDED and the service a reset. 1ms to 24h; `5s` by default. A stream has
+            /// none unless it is written beside its `kind`.
             pub deadline: Option<Span>,
             /// Whether the client must have logged in; `required` by default, if there are
             /// logins at all.
@@ -49,6 +53,7 @@ macro_rules! with_options {
             pub fn options(&self) -> Options<'_> {
                 Options {
                     kind: self.kind,
+                    push: self.push.as_ref(),
                     deadline: self.deadline,
                     login: self.login,
                     roles: self.roles.as_deref(),
@@ -67,6 +72,7 @@ macro_rules! with_options {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     pub kind: Option<KindSpec>,
+    pub push: Option<&'a CommandSpec>,
     pub deadline: Option<Span>,
     pub login: Option<LoginRule>,
     pub roles: Option<&'a [String]>,
@@ -179,7 +185,7 @@ with_options! {
 }
 
 choice! {
-    /// Whether the client expects a reply.
+    /// What the client expects for its request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum KindSpec {
         /// One request, one reply.
@@ -187,6 +193,9 @@ choice! {
         /// One request that gets no reply, whatever becomes of it, unless the layout says
         /// otherwise (`reply.one_way`).
         OneWay = "one_way",
+        /// One request, any number of pushes with the service's messages, and a reply with the
+        /// status, without a body, when the stream ends.
+        ServerStream = "server_stream",
     }
 }
 

@@ -10,10 +10,11 @@ use super::metadata;
 use super::observe::{LogConfig, MetricsConfig};
 use super::read::Attempt;
 use super::session::{Mode, SessionSpec};
+use super::signals::{CancelSpec, HeartbeatSpec};
 use super::statuses::StatusesSpec;
 use super::table::{self, Surroundings};
 use super::upstream::{CompanionSpec, UpstreamSpec};
-use crate::protocol::layout::{Layout, LayoutSpec};
+use crate::protocol::layout::{Correlation, Layout, LayoutSpec};
 
 /// A companion is there if, and only if, clients log in; for the schema.
 #[cfg(feature = "schema")]
@@ -36,6 +37,10 @@ object! {
         pub layout: Attempt<LayoutSpec>,
         /// How clients log in, and how they are told to go.
         pub session: Attempt<SessionSpec>,
+        /// The frame by which a client shows that it is alive, answered by the filter itself.
+        pub heartbeat: Option<Attempt<HeartbeatSpec>>,
+        /// The frame by which a client gives up a call or ends a stream.
+        pub cancel: Option<Attempt<CancelSpec>>,
         /// The companion that decides logins and keeps sessions. Needed for the session modes
         /// `ticket` and `noise`.
         pub companion: Option<Attempt<CompanionSpec>>,
@@ -97,11 +102,32 @@ impl Document {
         let identity = faults
             .under("identity", |faults| part(self.identity).compile(layout_spec.as_ref(), faults));
 
+        let in_order =
+            layout_spec.as_ref().is_some_and(|spec| spec.correlation == Correlation::Order);
+        let heartbeat = self.heartbeat.and_then(|heartbeat| heartbeat.0).zip(shape);
+        let heartbeat = heartbeat.and_then(|(heartbeat, shape)| {
+            faults.under("heartbeat", |faults| heartbeat.compile(shape, faults))
+        });
+        let cancel = self.cancel.and_then(|cancel| cancel.0).zip(shape);
+        let cancel = cancel.and_then(|(cancel, shape)| {
+            faults.under("cancel", |faults| cancel.compile(shape, in_order, faults))
+        });
+
         let (session, upstream, shape) = (session?, upstream?, shape?);
+        let reserved = [
+            ("session.login.command", session.login.as_ref().map(|login| &login.command)),
+            ("heartbeat.command", heartbeat.as_ref().map(|heartbeat| &heartbeat.command)),
+            ("cancel.command", cancel.as_ref()),
+        ];
+        let reserved: Vec<_> = reserved
+            .into_iter()
+            .filter_map(|(path, command)| command.map(|command| (path, command.clone())))
+            .collect();
         let around = Surroundings {
             shape,
             logins: mode != Some(Mode::None),
-            login: session.login.as_ref().map(|login| &login.command),
+            reserved: &reserved,
+            in_order,
             limits: &limits,
             upstream: &upstream,
             compression: layout_spec.as_ref().is_some_and(|spec| spec.compression.is_some()),
@@ -115,6 +141,8 @@ impl Document {
             layout: layout?,
             command_shape: shape,
             session,
+            heartbeat,
+            cancel,
             companion,
             upstream,
             routes,

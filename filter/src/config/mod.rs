@@ -24,24 +24,27 @@ mod read;
 pub mod schema;
 mod seen;
 pub mod session;
+pub mod signals;
 pub mod statuses;
 mod table;
 mod terms;
 pub mod units;
 pub mod upstream;
 
-pub use self::command::{CommandShape, OwnedCommand};
+pub use self::command::CommandShape;
 pub use self::document::Document;
 pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
 pub use self::limits::Limits;
 pub use self::observe::{LogConfig, MetricsConfig};
 pub use self::session::{LoginConfig, LoginMode, SessionConfig};
+pub use self::signals::HeartbeatConfig;
 pub use self::statuses::StatusTable;
 pub use self::upstream::{CompanionConfig, Connect, UpstreamConfig};
 
 use self::faults::Faults;
 use crate::error::ConfigError;
 use crate::protocol::layout::Layout;
+pub use crate::protocol::layout::OwnedCommand;
 use crate::route::Routes;
 
 /// A valid configuration. Connections share the one that they began under.
@@ -51,6 +54,9 @@ pub struct Config {
     /// What numbers in the command field mean.
     pub command_shape: CommandShape,
     pub session: SessionConfig,
+    pub heartbeat: Option<HeartbeatConfig>,
+    /// The command that gives up a call.
+    pub cancel: Option<OwnedCommand>,
     /// There is one if clients log in.
     pub companion: Option<CompanionConfig>,
     pub upstream: UpstreamConfig,

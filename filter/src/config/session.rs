@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::command::{CommandShape, CommandSpec, OwnedCommand};
+use super::command::{CommandShape, CommandSpec};
 use super::faults::Faults;
 use super::units::Span;
+use crate::protocol::layout::OwnedCommand;
 
 /// What each mode needs and refuses, for the schema.
 #[cfg(feature = "schema")]

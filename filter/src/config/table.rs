@@ -4,13 +4,14 @@ use std::fmt::Display;
 use std::rc::Rc;
 
 use super::claims::Claims;
-use super::command::{CommandShape, CommandSpec, OwnedCommand, resolve_text};
+use super::command::{CommandShape, CommandSpec, resolve_text};
 use super::commands::{Defaults, Entry, Form, Methods, Options, Otherwise};
 use super::faults::Faults;
 use super::limits::Limits;
 use super::terms::{Terms, TermsReader};
 use super::upstream::UpstreamConfig;
 use crate::protocol::grpc::request::{FieldError, MetadataName, Template, encode_timeout};
+use crate::protocol::layout::OwnedCommand;
 use crate::route::{ROUTES_MAX, Route, Routes, Span};
 
 /// What the rest of the document says that matters to the table.
@@ -19,10 +20,12 @@ pub struct Surroundings<'a> {
     pub shape: CommandShape,
     /// Clients log in.
     pub logins: bool,
-    /// The login frame's command, as far as it is known.
-    pub login: Option<&'a OwnedCommand>,
+    /// Commands that the filter takes itself, with where they were written.
+    pub reserved: &'a [(&'static str, OwnedCommand)],
     pub limits: &'a Limits,
     pub upstream: &'a UpstreamConfig,
+    /// Frames have no sequence: replies come in the order of their requests.
+    pub in_order: bool,
     /// The layout can compress bodies.
     pub compression: bool,
     /// The metadata names that header fields are handed on under.
@@ -38,10 +41,12 @@ pub fn compile(
     faults: &mut Faults,
 ) -> Routes {
     let mut table = Table { around, routes: Vec::new(), claims: Claims::new(around.shape), faults };
-    if let Some(OwnedCommand::Number(number)) = around.login {
-        table.claims.add("session.login.command".into(), Span::Numbers(*number, *number), None);
-    } else if let Some(OwnedCommand::Text(text)) = around.login {
-        table.claims.add("session.login.command".into(), Span::Text(text.clone()), None);
+    for (path, command) in around.reserved {
+        let span = match command {
+            OwnedCommand::Number(number) => Span::Numbers(*number, *number),
+            OwnedCommand::Text(text) => Span::Text(text.clone()),
+        };
+        table.claims.add((*path).into(), span, None);
     }
     let base = table.terms(&Terms::base(around), defaults.options(), None, "defaults");
     for (index, entry) in entries.iter().enumerate() {
@@ -52,6 +57,7 @@ pub fn compile(
     let otherwise = otherwise.and_then(|otherwise| {
         let name = Some(otherwise.command_metadata.as_str());
         let terms = table.terms(&base, otherwise.options(), name, "otherwise");
+        table.check_stream(&terms, otherwise.options(), "otherwise");
         table.check_method(&otherwise.method, "otherwise.method");
         table.route(&terms, "otherwise".into(), &otherwise.method)
     });
@@ -89,9 +95,14 @@ impl Table<'_> {
         reader.with_command_metadata(terms, command_metadata, path)
     }
 
+    fn check_stream(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
+        TermsReader { around: self.around, faults: self.faults }.check_stream(terms, options, path);
+    }
+
     fn entry(&mut self, base: &Terms, entry: &Entry, path: &str) {
         let name = entry.command_metadata.as_deref();
         let terms = self.terms(base, entry.options(), name, path);
+        self.check_stream(&terms, entry.options(), path);
         let Some(form) = Form::of(entry) else {
             let problem = "names no command, expected \"command\" and \"method\", \"service\" and \
                            \"methods\", or \"from\", \"to\" and \"method\"";
@@ -313,7 +324,8 @@ impl Table<'_> {
             method: method.into(),
             head,
             kind: terms.kind,
-            deadline: terms.deadline,
+            push: terms.push.clone(),
+            deadline: terms.deadline(),
             access: Rc::clone(&terms.access),
             max_request: terms.max_request.get(),
             codec: terms.codec,
@@ -330,7 +342,9 @@ impl Table<'_> {
             template.add(&MetadataName::new(name)?, value.as_bytes())?;
         }
         let mut block = template.block().to_vec();
-        encode_timeout(terms.deadline, &mut block);
+        if let Some(deadline) = terms.deadline() {
+            encode_timeout(deadline, &mut block);
+        }
         Ok(block.into())
     }
 

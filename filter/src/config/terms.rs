@@ -10,6 +10,7 @@ use super::metadata;
 use super::table::Surroundings;
 use super::units::{Size, Span};
 use crate::call::Kind;
+use crate::protocol::layout::OwnedCommand;
 use crate::route::Codec;
 use crate::session::Access;
 
@@ -17,7 +18,11 @@ use crate::session::Access;
 #[derive(Clone)]
 pub struct Terms {
     pub kind: Kind,
+    /// Of calls that are no streams.
     pub deadline: Duration,
+    pub stream_deadline: Option<Duration>,
+    /// What carries a stream's messages.
+    pub push: Option<OwnedCommand>,
     pub access: Rc<Access>,
     pub max_request: Size,
     pub codec: Codec,
@@ -32,12 +37,24 @@ impl Terms {
         Self {
             kind: Kind::Unary,
             deadline: Duration::from_secs(5),
+            stream_deadline: None,
+            push: None,
             access: Rc::new(access),
             max_request: around.limits.max_frame,
             codec: Codec::Protobuf,
             compress_reply: around.compression,
             metadata: Rc::default(),
             command_metadata: None,
+        }
+    }
+}
+
+impl Terms {
+    /// From a call's frame to its reply.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.kind {
+            Kind::ServerStream => self.stream_deadline,
+            Kind::Unary | Kind::OneWay => Some(self.deadline),
         }
     }
 }
@@ -56,14 +73,24 @@ impl TermsReader<'_> {
             terms.kind = match kind {
                 KindSpec::Unary => Kind::Unary,
                 KindSpec::OneWay => Kind::OneWay,
+                KindSpec::ServerStream => Kind::ServerStream,
             };
+        }
+        if let Some(push) = options.push {
+            match push.resolve(self.around.shape) {
+                Ok(command) => terms.push = Some(command),
+                Err(problem) => self.faults.add(&format!("{path}.push"), &problem),
+            }
         }
         if let Some(deadline) = options.deadline {
             let (least, day) = (Span::from_millis(1), Span::from_millis(86_400_000));
             if let Err(problem) = deadline.within(least, day) {
                 self.faults.add(&format!("{path}.deadline"), &problem);
             }
-            terms.deadline = deadline.get();
+            match terms.kind {
+                Kind::ServerStream => terms.stream_deadline = Some(deadline.get()),
+                Kind::Unary | Kind::OneWay => terms.deadline = deadline.get(),
+            }
         }
         if let Some(max_request) = options.max_request {
             let max_frame = self.around.limits.max_frame;
@@ -102,6 +129,22 @@ impl TermsReader<'_> {
             terms.metadata = Rc::new(all);
         }
         terms
+    }
+
+    /// Refuses a stream that a client could not tell from what else it gets.
+    pub fn check_stream(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
+        let streams = terms.kind == Kind::ServerStream;
+        if streams && self.around.in_order {
+            let problem = "the layout has no sequence to tell a stream's messages by, expected \
+                           \"unary\" or \"one_way\"";
+            self.faults.add(&format!("{path}.kind"), &problem);
+        } else if streams && terms.push.is_none() && options.push.is_none() {
+            let problem = "a stream's messages need a command of their own, such as \"push\": 1200";
+            self.faults.add(path, &problem);
+        } else if !streams && options.push.is_some() {
+            let problem = "only a stream pushes, expected \"kind\": \"server_stream\" beside it";
+            self.faults.add(&format!("{path}.push"), &problem);
+        }
     }
 
     fn access(&mut self, inherited: &Access, options: Options<'_>, path: &str) -> Access {

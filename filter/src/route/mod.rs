@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::index::{Numbers, Texts};
 use crate::call::Kind;
-use crate::protocol::layout::Command;
+use crate::protocol::layout::{Command, OwnedCommand};
 use crate::session::Access;
 
 /// The most routes that a table can hold: they are numbered by 16 bits.
@@ -33,8 +33,10 @@ pub struct Route {
     /// call, `grpc-timeout` included.
     pub head: Box<[u8]>,
     pub kind: Kind,
-    /// From the frame to its reply.
-    pub deadline: Duration,
+    /// Carries a stream's messages; there is one if, and only if, this is a stream.
+    pub push: Option<OwnedCommand>,
+    /// From the frame to its reply; streams may have none.
+    pub deadline: Option<Duration>,
     pub access: Rc<Access>,
     /// The largest request message, in bytes, after decompression.
     pub max_request: usize,

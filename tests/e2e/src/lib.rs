@@ -18,13 +18,19 @@ pub use services::GameServer;
 pub mod command {
     pub const LOGIN: u32 = 1;
     pub const GOODBYE: u32 = 2;
+    pub const HEARTBEAT: u32 = 3;
+    pub const CANCEL: u32 = 4;
     pub const ENTER: u32 = 1001;
     pub const MOVE: u32 = 1002;
     pub const SAY: u32 = 1003;
     pub const LOOK: u32 = 1004;
+    pub const LISTEN: u32 = 1006;
     pub const ECHO: u32 = 1100;
     pub const ECHO_BYTES: u32 = 1101;
     pub const SLOW: u32 = 1102;
     pub const FAIL: u32 = 1103;
     pub const WHOAMI: u32 = 1104;
+    pub const REPEAT: u32 = 1105;
+    pub const REPEATED: u32 = 1205;
+    pub const LINE: u32 = 1206;
 }

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream, TcpListenerStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Code, Request, Response, Status};
 
 use crate::demo::v1::echo_server::{Echo, EchoServer};
 use crate::demo::v1::hall_server::{Hall as HallService, HallServer};
 use crate::demo::v1::{
-    EchoReply, EchoRequest, Empty, EnterReply, EnterRequest, FailRequest, LeaveRequest, LookReply,
-    MoveReply, MoveRequest, SayRequest, SlowRequest, WhoamiReply,
+    EchoReply, EchoRequest, Empty, EnterReply, EnterRequest, FailRequest, LeaveRequest, Line,
+    LookReply, MoveReply, MoveRequest, RepeatRequest, SayRequest, SlowRequest, WhoamiReply,
 };
 use crate::hall::{Hall, HallError};
 
@@ -24,17 +27,27 @@ pub const MAX_SLOW: Duration = Duration::from_secs(60);
 /// How much of a message is printed.
 const PRINTED: usize = 160;
 
+/// Lines that a listener may lag behind before it is told that it missed some.
+const MAX_LAG: usize = 1024;
+
+/// Messages of a stream that wait for its caller to take them.
+const AHEAD: usize = 4;
+
+type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
 /// One running game.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Game {
     hall: Arc<Mutex<Hall>>,
+    said: broadcast::Sender<Line>,
     print_calls: bool,
 }
 
 impl Game {
     /// `print_calls`: one line on standard output for each call, with its metadata.
     pub fn new(print_calls: bool) -> Self {
-        Self { print_calls, ..Self::default() }
+        let (said, _) = broadcast::channel(MAX_LAG);
+        Self { hall: Arc::default(), said, print_calls }
     }
 
     /// Serves until `stop` completes, then lets the calls in flight finish.
@@ -136,6 +149,31 @@ impl Echo for Game {
         }
     }
 
+    type RepeatStream = Messages<EchoReply>;
+
+    async fn repeat(
+        &self,
+        request: Request<RepeatRequest>,
+    ) -> Result<Response<Self::RepeatStream>, Status> {
+        let RepeatRequest { body, times, millis, code } = self.take("Echo/Repeat", request);
+        let wait = Duration::from_millis(millis.into());
+        let (sender, messages) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            for _ in 0..times {
+                tokio::time::sleep(wait).await;
+                if sender.send(Ok(EchoReply { body: body.clone() })).await.is_err() {
+                    return;
+                }
+            }
+            if code != 0 {
+                let code = Code::from_i32(i32::try_from(code).unwrap_or(i32::MAX));
+                // Whoever has gone meanwhile does not want to know.
+                let _ = sender.send(Err(Status::new(code, "as it was asked for"))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+
     async fn whoami(&self, request: Request<Empty>) -> Result<Response<WhoamiReply>, Status> {
         let metadata = text_metadata(request.metadata());
         self.take("Echo/Whoami", request);
@@ -162,7 +200,23 @@ impl HallService for Game {
     async fn say(&self, request: Request<SayRequest>) -> Result<Response<Empty>, Status> {
         let SayRequest { player_id, text } = self.take("Hall/Say", request);
         self.hall().say(player_id, &text)?;
+        // An error means that nobody listens.
+        let _ = self.said.send(Line { player_id, text });
         Ok(Response::new(Empty {}))
+    }
+
+    type ListenStream = Messages<Line>;
+
+    async fn listen(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<Self::ListenStream>, Status> {
+        // Before the call is printed: who reads that somebody listens may rely on it.
+        let said = self.said.subscribe();
+        self.take("Hall/Listen", request);
+        let lines = BroadcastStream::new(said)
+            .map(|line| line.map_err(|_| Status::data_loss("too slow, some lines were missed")));
+        Ok(Response::new(Box::pin(lines)))
     }
 
     async fn look(&self, request: Request<Empty>) -> Result<Response<LookReply>, Status> {

@@ -91,7 +91,7 @@ pub fn by_noise(
 
 fn exchange(wire: &mut Wire<'_>, command: Command<'_>, message: &[u8]) -> anyhow::Result<Vec<u8>> {
     wire.send(command, SEQUENCE, false, message)?;
-    let reply = wire.reply(SEQUENCE).context("the login")?;
+    let reply = wire.reply(SEQUENCE, &mut |_| Ok(())).context("the login")?;
     anyhow::ensure!(!reply.failed(), "the login was refused: the reply {}", reply.complaint());
     Ok(reply.body)
 }

@@ -100,9 +100,13 @@ impl<'l> Wire<'l> {
         self.stream.write_all(&frame).context("the connection broke while sending")
     }
 
-    /// The reply to the request of this sequence number. Pushes that come before it are shown on
-    /// standard error.
-    pub fn reply(&mut self, sequence: u64) -> anyhow::Result<Reply> {
+    /// The reply to the request of this sequence number. The messages of its stream, which come
+    /// before it, go to `message`; other pushes are shown on standard error.
+    pub fn reply(
+        &mut self,
+        sequence: u64,
+        message: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Reply> {
         loop {
             let reply = self.receive()?;
             let answers = match self.layout.correlation() {
@@ -111,6 +115,10 @@ impl<'l> Wire<'l> {
             };
             if answers && !reply.flags.push() {
                 return Ok(reply);
+            }
+            if answers && reply.sequence == sequence && !reply.failed() {
+                message(&reply.body)?;
+                continue;
             }
             let kind = if reply.flags.push() { "push" } else { "stray reply" };
             let text = printable(&reply.body).map_or_else(|| hex(&reply.body), str::to_owned);

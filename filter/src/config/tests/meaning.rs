@@ -68,7 +68,7 @@ fn what_is_not_said_has_its_default() {
     let config = parse(&plain());
     let route = config.routes.lookup(Command::Number(1001)).unwrap();
     assert_eq!(route.kind, Kind::Unary);
-    assert_eq!(route.deadline, Duration::from_secs(5));
+    assert_eq!(route.deadline, Some(Duration::from_secs(5)));
     assert_eq!(route.max_request, 64 * 1024);
     assert_eq!(route.codec, Codec::Protobuf);
     assert!(!route.compress_reply && !route.access.login);
@@ -114,13 +114,13 @@ fn an_entry_overrides_the_defaults_and_adds_to_their_metadata() {
     let config = parse(&document);
     let one = config.routes.lookup(Command::Number(1001)).unwrap();
     assert_eq!((one.kind, one.codec), (Kind::OneWay, Codec::Bytes));
-    assert_eq!((one.deadline, one.max_request), (Duration::from_millis(100), 1024));
+    assert_eq!((one.deadline, one.max_request), (Some(Duration::from_millis(100)), 1024));
     assert!(one.access.login);
     assert_eq!(*one.access.roles, ["player".into()]);
     assert!(head(one).ends_with(&strings(&["x-game: demo", "x-b: 2", "grpc-timeout: 100000u"])));
 
     let other = config.routes.lookup(Command::Number(1002)).unwrap();
-    assert_eq!(other.deadline, Duration::from_secs(2));
+    assert_eq!(other.deadline, Some(Duration::from_secs(2)));
     assert!(other.access.claims.is_empty());
     assert!(head(other).contains(&"x-b: 1".to_owned()));
 }

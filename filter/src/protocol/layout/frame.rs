@@ -64,6 +64,22 @@ impl Command<'_> {
     }
 }
 
+/// A command that outlives its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnedCommand {
+    Number(u64),
+    Text(Box<[u8]>),
+}
+
+impl OwnedCommand {
+    pub fn borrow(&self) -> Command<'_> {
+        match self {
+            Self::Number(number) => Command::Number(*number),
+            Self::Text(text) => Command::Text(text),
+        }
+    }
+}
+
 impl fmt::Display for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -26,7 +26,9 @@ pub mod spec;
 mod tests;
 
 pub use error::{EncodeError, FrameError, SealError};
-pub use frame::{Command, Decoded, FieldValue, Flags, Frame, FrameSeal, Push, Reply, Request};
+pub use frame::{
+    Command, Decoded, FieldValue, Flags, Frame, FrameSeal, OwnedCommand, Push, Reply, Request,
+};
 pub use plan::Layout;
 pub use seed::ReplySeed;
 pub use spec::{Correlation, LayoutSpec};

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use meshgate_client::{Connection, Credential, Flags, Frame, Login, NoiseServer};
 use meshgate_e2e::command;
 use meshgate_game::demo::v1::{
-    EnterReply, EnterRequest, LookReply, MoveReply, MoveRequest, SayRequest,
+    EnterReply, EnterRequest, Line, LookReply, MoveReply, MoveRequest, SayRequest,
 };
 use prost::Message;
 
@@ -59,7 +59,10 @@ impl Player {
         let player_id = entered.player.context("a player")?.id;
         let step = MoveRequest { player_id, dx: 3, dy: -1 };
         let _: MoveReply = self.call("Move", command::MOVE, &step).await?;
+        let listen = self.send(command::LISTEN, Flags(0), &()).await?;
+        self.show("Listen (a stream)", &listen)?;
         self.say(&SayRequest { player_id, text: "anybody here?".into() }).await?;
+        self.hear().await?;
         let look: LookReply = self.call("Look", command::LOOK, &()).await?;
         println!(
             "the hall has {} player(s), the last words were {:?}",
@@ -89,6 +92,17 @@ impl Player {
     async fn say(&mut self, message: &SayRequest) -> Result<()> {
         let sent = self.send(command::SAY, Flags::ONE_WAY, message).await?;
         self.show("Say (one-way)", &sent)
+    }
+
+    /// The stream's next message.
+    async fn hear(&mut self) -> Result<()> {
+        let push = self.connection.receive().await?.context("the connection closed")?;
+        if !push.flags.has(Flags::PUSH) {
+            bail!("status {}: {}", push.status, String::from_utf8_lossy(&push.body));
+        }
+        let line = Line::decode(&push.body[..])?;
+        println!("  the stream pushed {line:?} with sequence {}", push.sequence);
+        Ok(())
     }
 
     async fn send(

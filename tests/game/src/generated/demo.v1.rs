@@ -19,6 +19,18 @@ pub struct SlowRequest {
     pub body: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepeatRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub times: u32,
+    #[prost(uint32, tag = "3")]
+    pub millis: u32,
+    /// A gRPC status code, 0 to 16.
+    #[prost(uint32, tag = "4")]
+    pub code: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailRequest {
     /// A gRPC status code, 0 to 16.
     #[prost(uint32, tag = "1")]
@@ -255,6 +267,28 @@ pub mod echo_client {
             req.extensions_mut().insert(GrpcMethod::new("demo.v1.Echo", "Fail"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives the body back `times` times, `millis` before each, then ends with `code`.
+        pub async fn repeat(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepeatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::EchoReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/demo.v1.Echo/Repeat");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("demo.v1.Echo", "Repeat"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Gives back the metadata that arrived with the call.
         pub async fn whoami(
             &mut self,
@@ -304,6 +338,17 @@ pub mod echo_server {
             &self,
             request: tonic::Request<super::FailRequest>,
         ) -> std::result::Result<tonic::Response<super::Empty>, tonic::Status>;
+        /// Server streaming response type for the Repeat method.
+        type RepeatStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::EchoReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Gives the body back `times` times, `millis` before each, then ends with `code`.
+        async fn repeat(
+            &self,
+            request: tonic::Request<super::RepeatRequest>,
+        ) -> std::result::Result<tonic::Response<Self::RepeatStream>, tonic::Status>;
         /// Gives back the metadata that arrived with the call.
         async fn whoami(
             &self,
@@ -512,6 +557,52 @@ pub mod echo_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/demo.v1.Echo/Repeat" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepeatSvc<T: Echo>(pub Arc<T>);
+                    impl<
+                        T: Echo,
+                    > tonic::server::ServerStreamingService<super::RepeatRequest>
+                    for RepeatSvc<T> {
+                        type Response = super::EchoReply;
+                        type ResponseStream = T::RepeatStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepeatRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Echo>::repeat(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepeatSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -767,6 +858,28 @@ pub mod hall_client {
             req.extensions_mut().insert(GrpcMethod::new("demo.v1.Hall", "Look"));
             self.inner.unary(req, path, codec).await
         }
+        /// Every line that is said from now on, until the caller has heard enough.
+        pub async fn listen(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Empty>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Line>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/demo.v1.Hall/Listen");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("demo.v1.Hall", "Listen"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn leave(
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveRequest>,
@@ -820,6 +933,17 @@ pub mod hall_server {
             &self,
             request: tonic::Request<super::Empty>,
         ) -> std::result::Result<tonic::Response<super::LookReply>, tonic::Status>;
+        /// Server streaming response type for the Listen method.
+        type ListenStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Line, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Every line that is said from now on, until the caller has heard enough.
+        async fn listen(
+            &self,
+            request: tonic::Request<super::Empty>,
+        ) -> std::result::Result<tonic::Response<Self::ListenStream>, tonic::Status>;
         async fn leave(
             &self,
             request: tonic::Request<super::LeaveRequest>,
@@ -1070,6 +1194,50 @@ pub mod hall_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/demo.v1.Hall/Listen" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListenSvc<T: Hall>(pub Arc<T>);
+                    impl<T: Hall> tonic::server::ServerStreamingService<super::Empty>
+                    for ListenSvc<T> {
+                        type Response = super::Line;
+                        type ResponseStream = T::ListenStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Empty>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Hall>::listen(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
