@@ -16,6 +16,7 @@ use crate::{chart, machine};
 /// Bytes that are echoed.
 pub const SIZES: [usize; 2] = [64, 1024];
 pub const SHAPES: [Shape; 3] = [Shape::ONE, Shape::BUSY, Shape::CROWD];
+const SHAPE_NAMES: [&str; 3] = ["1x1", "8x16", "crowd"];
 
 /// Calls in flight, in all, while connections or commands grow.
 const SCALING_IN_FLIGHT: usize = 64;
@@ -36,6 +37,12 @@ pub struct Options {
     /// connections, commands
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     only: Vec<String>,
+    /// Only these shapes of load: 1x1, 8x16 or crowd (1,000 idle connections more)
+    #[arg(long, value_delimiter = ',', value_name = "SHAPE,…")]
+    shapes: Vec<String>,
+    /// Only these sizes of what is echoed, in bytes [default: 64,1024]
+    #[arg(long, value_delimiter = ',', value_name = "BYTES,…")]
+    sizes: Vec<usize>,
     /// Write every measurement to this file, as one array of objects
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -76,7 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
     let measured = bench.measure(&mut findings);
 
     let names: Vec<&str> = bench.scenarios.iter().map(|scenario| scenario.name).collect();
-    println!("{}", findings.tables(&names, &SHAPES, &SIZES));
+    println!("{}", findings.tables(&names, &options.shapes(), &options.sizes()));
     println!("{}", findings.rest());
     println!("{}", verdicts(&findings.targets()));
     let rows: Vec<&Row> = findings.all_rows().collect();
@@ -111,12 +118,28 @@ impl Options {
             let all = [&scenarios[..], &PARTS[..]].concat().join(", ");
             ensure!(known, "{name:?} is neither a scenario nor a part, expected some of {all}");
         }
+        for name in &self.shapes {
+            let known = SHAPE_NAMES.contains(&name.as_str());
+            let all = SHAPE_NAMES.join(", ");
+            ensure!(known, "{name:?} is no shape of load, expected some of {all}");
+        }
         Ok(())
     }
 
     /// Whether a scenario of the grid, or another part, was asked for.
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// The shapes that were asked for; all if none was.
+    fn shapes(&self) -> Vec<Shape> {
+        let named = SHAPES.into_iter().zip(SHAPE_NAMES);
+        let wanted = |name: &str| self.shapes.is_empty() || self.shapes.iter().any(|s| s == name);
+        named.filter(|(_, name)| wanted(name)).map(|(shape, _)| shape).collect()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        if self.sizes.is_empty() { SIZES.to_vec() } else { self.sizes.clone() }
     }
 
     fn pace(&self) -> Pace {
@@ -174,8 +197,8 @@ impl<'a> Bench<'a> {
         let running: Vec<Running> = up.collect::<Result<_>>()?;
         for round in 1..=self.pace.rounds {
             let began = Instant::now();
-            for shape in SHAPES {
-                for size in SIZES {
+            for shape in self.options.shapes() {
+                for size in self.options.sizes() {
                     for running in &running {
                         let row = measure(running, shape, size, 1, round, self.pace)?;
                         findings.rows.push(row);
