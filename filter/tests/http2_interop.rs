@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use meshgate_filter::call::Code;
-use meshgate_filter::protocol::grpc::client::{ClientLeg, Event, Limits, StreamId};
-use meshgate_filter::protocol::grpc::request::Template;
+use meshgate_filter::protocol::grpc::client::{ClientLeg, Event, Limits, StartError, StreamId};
+use meshgate_filter::protocol::grpc::request::{Head, Heads};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -29,18 +30,40 @@ enum Said {
 struct Client {
     leg: ClientLeg,
     pipe: DuplexStream,
+    heads: Heads,
+    routes: BTreeMap<String, Head>,
     said: VecDeque<Said>,
     open: bool,
 }
 
 impl Client {
     fn new(limits: &Limits, pipe: DuplexStream) -> Self {
-        Self { leg: ClientLeg::new(limits), pipe, said: VecDeque::new(), open: true }
+        Self {
+            leg: ClientLeg::new(limits),
+            pipe,
+            heads: Heads::new("test").unwrap(),
+            routes: BTreeMap::new(),
+            said: VecDeque::new(),
+            open: true,
+        }
     }
 
     fn start(&mut self, token: u32, path: &str, message: &[u8]) -> StreamId {
-        let template = Template::new(path, "test").unwrap();
-        self.leg.start(token, &[template.block()], &[message]).unwrap()
+        self.try_start(token, path, message).unwrap()
+    }
+
+    fn try_start(
+        &mut self,
+        token: u32,
+        path: &str,
+        message: &[u8],
+    ) -> Result<StreamId, StartError> {
+        let number = self.routes.len() as u16;
+        let heads = &mut self.heads;
+        let head = self.routes.entry(path.to_owned()).or_insert_with(|| {
+            heads.head(number, path, [("x-number", "7")], Some(Duration::from_secs(60))).unwrap()
+        });
+        self.leg.start(token, &head.parts(), b"\x00\x03own\x05field", &[message])
     }
 
     /// The next event; reads and writes the pipe until there is one.
@@ -167,7 +190,19 @@ async fn serve(
     mut respond: SendResponse<Bytes>,
 ) -> Result<(), h2::Error> {
     let path = request.uri().path().to_string();
-    assert_eq!(request.headers()["te"], "trailers");
+    let agent = concat!("meshgate/", env!("CARGO_PKG_VERSION"));
+    for (name, value) in [
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", agent),
+        ("x-number", "7"),
+        ("grpc-timeout", "60000000u"),
+        ("own", "field"),
+    ] {
+        assert_eq!(request.headers()[name], value);
+    }
+    assert_eq!(request.headers().len(), 6);
+    assert_eq!(request.uri().authority().unwrap(), "test");
     match path.as_str() {
         "/t/Refuse" => {
             respond.send_reset(Reason::REFUSED_STREAM);
@@ -431,8 +466,7 @@ async fn a_graceful_goaway_lets_calls_finish_and_takes_no_more() {
         client.next().await;
     }
     assert!(!client.leg.has_room());
-    let template = Template::new("/t/Echo", "test").unwrap();
-    assert!(client.leg.start(9, &[template.block()], &[b"x"]).is_err());
+    assert!(client.try_start(9, "/t/Echo", b"x").is_err());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::config::Traceparent;
 use crate::metrics::{Labelled, Metric};
 use crate::protocol::grpc::client::{ClientLeg, StartError, StreamId};
 use crate::protocol::grpc::hpack::encoder::encode_literal;
+use crate::protocol::grpc::request::identity_part;
 use crate::protocol::layout::{Frame, FrameError};
 use crate::route::{Codec, Route};
 use crate::session::Pass;
@@ -221,13 +222,16 @@ fn forward(
     if !traced && config.identity.traceparent != Traceparent::Off {
         encode_literal(b"traceparent", &trace::new_traceparent(&mut worker.random), headers);
     }
-    let block = [&route.head, pass.identity().metadata(), headers];
+    let identity = pass.identity();
+    let [path, common, fixed] = route.head.parts();
+    let client = identity_part(identity.is_anonymous(), identity.metadata());
+    let parts = [path, common, fixed, client];
     match route.codec {
-        Codec::Protobuf => leg.start(token, &block, &[body]),
+        Codec::Protobuf => leg.start(token, &parts, headers, &[body]),
         Codec::Bytes => {
             let mut prefix = Vec::with_capacity(11);
             wrapped::prefix(body.len(), &mut prefix);
-            leg.start(token, &block, &[&prefix, body])
+            leg.start(token, &parts, headers, &[&prefix, body])
         }
     }
 }

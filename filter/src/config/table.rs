@@ -10,7 +10,7 @@ use super::faults::Faults;
 use super::limits::Limits;
 use super::terms::{Terms, TermsReader};
 use super::upstream::UpstreamConfig;
-use crate::protocol::grpc::request::{FieldError, MetadataName, Template, encode_timeout};
+use crate::protocol::grpc::request::{FieldError, Head, Heads};
 use crate::protocol::layout::OwnedCommand;
 use crate::route::{ROUTES_MAX, Route, Routes, Span};
 
@@ -40,7 +40,9 @@ pub fn compile(
     otherwise: Option<&Otherwise>,
     faults: &mut Faults,
 ) -> Routes {
-    let mut table = Table { around, routes: Vec::new(), claims: Claims::new(around.shape), faults };
+    let heads = Heads::new(&around.upstream.authority);
+    let claims = Claims::new(around.shape);
+    let mut table = Table { around, heads, routes: Vec::new(), claims, faults };
     for (path, command) in around.reserved {
         let span = match command {
             OwnedCommand::Number(number) => Span::Numbers(*number, *number),
@@ -72,6 +74,7 @@ pub fn compile(
 
 struct Table<'a> {
     around: Surroundings<'a>,
+    heads: Result<Heads, FieldError>,
     routes: Vec<Route>,
     claims: Claims,
     faults: &'a mut Faults,
@@ -307,7 +310,7 @@ impl Table<'_> {
             }
             return None;
         };
-        let head = match self.head(terms, method) {
+        let head = match self.head(index, terms, method) {
             Ok(head) => head,
             // What it was made of has been refused already, where it was written; this is for
             // what only the encoder objects to.
@@ -336,16 +339,10 @@ impl Table<'_> {
     }
 
     /// All of the header block that does not differ from call to call.
-    fn head(&self, terms: &Terms, method: &str) -> Result<Box<[u8]>, FieldError> {
-        let mut template = Template::new(method, &self.around.upstream.authority)?;
-        for (name, value) in terms.metadata.iter() {
-            template.add(&MetadataName::new(name)?, value.as_bytes())?;
-        }
-        let mut block = template.block().to_vec();
-        if let Some(deadline) = terms.deadline() {
-            encode_timeout(deadline, &mut block);
-        }
-        Ok(block.into())
+    fn head(&mut self, route: u16, terms: &Terms, method: &str) -> Result<Head, FieldError> {
+        let heads = self.heads.as_mut().map_err(|error| *error)?;
+        let metadata = terms.metadata.iter().map(|(name, value)| (&**name, &**value));
+        heads.head(route, method, metadata, terms.deadline())
     }
 
     fn check_method(&mut self, method: &str, path: &str) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use self::index::{Numbers, Texts};
 use crate::call::Kind;
+use crate::protocol::grpc::request::Head;
 use crate::protocol::layout::{Command, OwnedCommand};
 use crate::session::Access;
 
@@ -29,9 +30,9 @@ pub struct Route {
     pub name: Box<str>,
     /// `/package.Service/Method`
     pub method: Box<str>,
-    /// The start of the request's header block (HPACK): all that does not differ from call to
-    /// call, `grpc-timeout` included.
-    pub head: Box<[u8]>,
+    /// The start of the request's header block: all that does not differ from call to call,
+    /// `grpc-timeout` included.
+    pub head: Head,
     pub kind: Kind,
     /// Carries a stream's messages; there is one if, and only if, this is a stream.
     pub push: Option<OwnedCommand>,

@@ -1,11 +1,12 @@
 use super::*;
+use crate::protocol::grpc::request::Heads;
 
 fn route(index: u16) -> Route {
     Route {
         index,
         name: format!("{index}_M").into(),
         method: format!("/s.S/M{index}").into(),
-        head: Box::default(),
+        head: Heads::new("a").unwrap().head(index, "/s.S/M", [], None).unwrap(),
         kind: Kind::Unary,
         push: None,
         deadline: Some(Duration::from_secs(5)),

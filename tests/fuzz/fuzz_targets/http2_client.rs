@@ -12,6 +12,7 @@
 use libfuzzer_sys::fuzz_target;
 use meshgate_filter::protocol::grpc::client::{ClientLeg, Event, Limits, StreamId};
 use meshgate_filter::protocol::grpc::frame::{self, Head, Kind};
+use meshgate_filter::protocol::grpc::hpack::{Part, PartKey};
 
 /// The caller's side of a connection, with its own idea of which calls are alive.
 struct Caller {
@@ -42,7 +43,9 @@ impl Caller {
     fn start(&mut self, length: usize) {
         let room = self.leg.has_room();
         let token = self.calls.len() as u32;
-        let started = self.leg.start(token, &[b"\x83\x86"], &[&vec![0; length]]);
+        let fields = [0x00, 1, b'n', 1, b'0' + (length / 300) as u8];
+        let part = Part { key: PartKey((length / 300) as u32), fields: &fields };
+        let started = self.leg.start(token, &[part], b"\x83\x86", &[&vec![0; length]]);
         assert_eq!(started.is_ok(), room);
         if let Ok(stream) = started {
             self.calls.push((stream, true));

@@ -35,6 +35,7 @@ use sending::Sending;
 use streams::{Phase, Stream, Streams};
 
 use super::frame;
+use super::hpack::Part;
 use super::reason::{ErrorCode, LegError};
 use super::settings::{self, DEFAULT_WINDOW, Setting};
 use crate::call::Code;
@@ -160,14 +161,16 @@ impl ClientLeg {
 
     /// Starts a call with one request message.
     ///
-    /// `token` comes back in the call's events. `block` is the header block in parts, encoded
-    /// without a dynamic table (see [`request`](super::request)); `message` is the message in
-    /// parts, without gRPC's prefix. The call is taken whole or not at all. It waits, within the
-    /// limits, where the upstream's concurrent streams or windows demand it.
+    /// `token` comes back in the call's events. The header block consists of `parts`, which the
+    /// upstream may be had to remember, and the call's `own` fields as literals (see
+    /// [`request`](super::request)). `message` is the message in pieces, without gRPC's prefix.
+    /// The call is taken whole or not at all. It waits, within the limits, where the upstream's
+    /// concurrent streams or windows demand it.
     pub fn start(
         &mut self,
         token: u32,
-        block: &[&[u8]],
+        parts: &[Part<'_>],
+        own: &[u8],
         message: &[&[u8]],
     ) -> Result<StreamId, StartError> {
         if u32::try_from(sending::size(message)).is_err() {
@@ -183,9 +186,9 @@ impl ClientLeg {
         let phase = if at_once { Phase::Waiting } else { Phase::Queued };
         let id = self.streams.push(Stream::new(token, phase)).ok_or(StartError::GoingAway)?;
         if at_once {
-            self.sending.open(id.0, block, message, &mut self.streams, &mut self.output);
+            self.sending.open(id.0, (parts, own), message, &mut self.streams, &mut self.output);
         } else {
-            self.sending.enqueue(id.0, block, message);
+            self.sending.enqueue(id.0, (parts, own), message);
         }
         if self.streams.next().is_none() {
             // The numbers are used up; for the caller that is the same as a GOAWAY.

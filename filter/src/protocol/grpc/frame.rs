@@ -133,6 +133,15 @@ pub fn write_head(kind: Kind, flags: u8, stream: u32, length: usize, out: &mut V
     out.extend_from_slice(&Head { length, kind, flags, stream }.bytes());
 }
 
+/// Sets the length of the frame whose head was written at `at`, within the bound of
+/// [`write_head`].
+pub fn set_length(at: usize, length: usize, out: &mut [u8]) {
+    let [_, bytes @ ..] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    if let Some(place) = out.get_mut(at..).and_then(|head| head.first_chunk_mut()) {
+        *place = bytes;
+    }
+}
+
 /// An empty SETTINGS frame with ACK: the peer's settings are applied.
 pub fn write_settings_ack(out: &mut Vec<u8>) {
     write_head(Kind::Settings, flag::ACK, 0, 0, out);

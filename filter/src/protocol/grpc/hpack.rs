@@ -8,19 +8,21 @@
 //! 0000xxxx  literal, not indexed               name's index in 4 bits
 //! ```
 //!
-//! We send no entry to the peer's dynamic table, so that a block can be encoded once and sent on
-//! any connection. Source: RFC 7541.
+//! Fields are encoded once, as literals that are right on any connection; [`PeerTable`] makes
+//! short what a connection's peer remembers. Source: RFC 7541.
 
 pub mod decoder;
 mod dynamic_table;
 pub mod encoder;
 mod huffman;
 mod integer;
+pub mod peer_table;
 pub mod static_table;
 
 use std::fmt;
 
 pub use decoder::Decoder;
+pub use peer_table::{Part, PartKey, PeerTable};
 
 /// A header block that cannot be read. It ends the connection with COMPRESSION_ERROR, because
 /// the two sides no longer agree on what the tables hold (RFC 9113 section 4.3).

@@ -1,7 +1,7 @@
 //! gRPC over HTTP/2: the client leg, and what a server leg shares with it.
 //!
 //! ```text
-//!   request::Template ─ header block, encoded once per method ─┐
+//!   request::Head ─ header fields, encoded once per route ─────┐
 //!   bridge ── start / cancel / ring ──▶ client::ClientLeg ── output ──▶ upstream
 //!   bridge ◀── Event ── poll ────────── client::ClientLeg ◀── input ─── upstream
 //!                                         │ frame, settings, hpack

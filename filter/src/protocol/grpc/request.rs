@@ -1,15 +1,17 @@
 //! The header block of a gRPC request.
 //!
-//! What does not change from call to call is encoded once per method, as a [`Template`]; what does
-//! (the deadline, the client's identity, a trace) is appended as further literals. The parts go to
-//! [`ClientLeg::start`](super::client::ClientLeg::start) one after the other, uncopied.
+//! What does not change from call to call is encoded once, as the [`Head`] of a route: three parts,
+//! so that an upstream remembers what the routes have in common only once. The client's identity
+//! is a fourth; what differs in each call (a trace) is appended as further literals. All of it
+//! goes to [`ClientLeg::start`](super::client::ClientLeg::start).
 //!
 //! Source: "Requests" in gRPC's PROTOCOL-HTTP2.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::hpack::{encoder, static_table};
+use super::hpack::{Part, PartKey, encoder, static_table};
 
 /// A field that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +42,40 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
-/// The part of the block that all calls of a method share.
+/// The start of a route's blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
-    block: Vec<u8>,
+pub struct Head {
+    route: u16,
+    /// Comes first, so that the parts after it need not be cut in two: `:path` has to stand
+    /// before what is no pseudo-header field.
+    path: Box<[u8]>,
+    common: Rc<[u8]>,
+    terms: (u16, Rc<[u8]>),
 }
 
-impl Template {
-    /// `path` is the full method, `/package.Service/Method`.
-    pub fn new(path: &str, authority: &str) -> Result<Self, FieldError> {
-        if !is_full_method(path) {
-            return Err(FieldError::Path);
-        }
+/// Makes heads; what they have in common is held once.
+#[derive(Clone, Debug)]
+pub struct Heads {
+    common: Rc<[u8]>,
+    /// The latest of the different terms.
+    terms: Vec<(u16, Rc<[u8]>)>,
+    /// How many different ones there were.
+    count: u16,
+}
+
+/// The keys of parts, by kind.
+const PATHS: u32 = 0;
+const TERMS: u32 = 1 << 16;
+const COMMON: PartKey = PartKey(2 << 16);
+const ANONYMOUS: PartKey = PartKey(3 << 16);
+const NAMED: PartKey = PartKey((3 << 16) | 1);
+
+impl Heads {
+    /// How many different terms are compared with the next: those that are equal stand together
+    /// in a table.
+    const COMPARED: usize = 16;
+
+    pub fn new(authority: &str) -> Result<Self, FieldError> {
         if authority.is_empty() || !authority.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(FieldError::Authority);
         }
@@ -59,7 +83,6 @@ impl Template {
         for (name, value) in [
             (":method", "POST"),
             (":scheme", "http"),
-            (":path", path),
             (":authority", authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
@@ -67,17 +90,64 @@ impl Template {
         ] {
             encoder::encode_shortest(name, value.as_bytes(), &mut block);
         }
-        Ok(Self { block })
+        Ok(Self { common: block.into(), terms: Vec::new(), count: 0 })
     }
 
-    /// Adds metadata that every call of the method carries.
-    pub fn add(&mut self, name: &MetadataName, value: &[u8]) -> Result<(), FieldError> {
-        name.encode(value, &mut self.block)
+    /// The head of a route. `path` is the full method, `/package.Service/Method`; each call of the
+    /// route carries the metadata and says how long it may take, if that is limited.
+    pub fn head<'m>(
+        &mut self,
+        route: u16,
+        path: &str,
+        metadata: impl IntoIterator<Item = (&'m str, &'m str)>,
+        timeout: Option<Duration>,
+    ) -> Result<Head, FieldError> {
+        if !is_full_method(path) {
+            return Err(FieldError::Path);
+        }
+        let mut field = Vec::new();
+        encoder::encode_shortest(":path", path.as_bytes(), &mut field);
+        let mut block = Vec::new();
+        for (name, value) in metadata {
+            MetadataName::new(name)?.encode(value.as_bytes(), &mut block)?;
+        }
+        if let Some(timeout) = timeout {
+            encode_timeout(timeout, &mut block);
+        }
+        let terms = self.intern(&block);
+        Ok(Head { route, path: field.into(), common: Rc::clone(&self.common), terms })
     }
 
-    pub fn block(&self) -> &[u8] {
-        &self.block
+    fn intern(&mut self, block: &[u8]) -> (u16, Rc<[u8]>) {
+        if let Some(terms) = self.terms.iter().find(|(_, known)| **known == *block) {
+            return terms.clone();
+        }
+        let terms: (u16, Rc<[u8]>) = (self.count, block.into());
+        // There are no more terms than routes, whose numbers have 16 bits.
+        self.count = self.count.saturating_add(1);
+        if self.terms.len() >= Self::COMPARED {
+            self.terms.remove(0);
+        }
+        self.terms.push(terms.clone());
+        terms
     }
+}
+
+impl Head {
+    pub fn parts(&self) -> [Part<'_>; 3] {
+        let (terms, fields) = &self.terms;
+        [
+            Part { key: PartKey(PATHS | u32::from(self.route)), fields: &self.path },
+            Part { key: COMMON, fields: &self.common },
+            Part { key: PartKey(TERMS | u32::from(*terms)), fields },
+        ]
+    }
+}
+
+/// The fields that tell who calls. A connection's client is anonymous until a login names it, and
+/// there is one login at most.
+pub fn identity_part(is_anonymous: bool, fields: &[u8]) -> Part<'_> {
+    Part { key: if is_anonymous { ANONYMOUS } else { NAMED }, fields }
 }
 
 /// A name under which metadata may be sent. Checked once, so that only values are to be checked
@@ -252,32 +322,66 @@ mod tests {
     }
 
     #[test]
-    fn a_template_has_what_grpc_wants_in_its_order() {
-        let mut template = Template::new("/game.v1.World/Move", "world:8080").unwrap();
-        template.add(&MetadataName::new("x-realm").unwrap(), b"7").unwrap();
+    fn a_head_has_what_grpc_wants_in_its_order() {
+        let mut heads = Heads::new("world:8080").unwrap();
+        let second = Some(Duration::from_secs(1));
+        let head = heads.head(7, "/game.v1.World/Move", [("x-realm", "7")], second).unwrap();
         let agent = concat!("user-agent: meshgate/", env!("CARGO_PKG_VERSION"));
         assert_eq!(
-            fields(template.block()),
+            fields(&head.parts().map(|part| part.fields).concat()),
             [
+                ":path: /game.v1.World/Move",
                 ":method: POST",
                 ":scheme: http",
-                ":path: /game.v1.World/Move",
                 ":authority: world:8080",
                 "te: trailers",
                 "content-type: application/grpc",
                 agent,
                 "x-realm: 7",
+                "grpc-timeout: 1000000u",
             ]
         );
     }
 
     #[test]
+    fn equal_parts_have_equal_keys_and_others_do_not() {
+        let mut heads = Heads::new("world").unwrap();
+        let second = Some(Duration::from_secs(1));
+        let mut head = |route, metadata: &'static [(&str, &str)], timeout| {
+            heads.head(route, "/a.B/C", metadata.iter().copied(), timeout).unwrap()
+        };
+        let made: Vec<Head> = vec![
+            head(0, &[], second),
+            head(1, &[], second),
+            head(2, &[("a", "b")], second),
+            head(3, &[], Some(Duration::from_secs(2))),
+            head(4, &[], second),
+        ];
+        let keys = |part: usize| made.iter().map(move |head| head.parts()[part].key.0);
+        assert_eq!(keys(0).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert!(keys(1).all(|key| key == COMMON.0));
+        assert_eq!(keys(2).map(|key| key - TERMS).collect::<Vec<_>>(), [0, 0, 1, 2, 0]);
+        for number in 0..40u64 {
+            let timeout = Duration::from_secs(number);
+            let head = heads.head(9, "/a.B/C", [], Some(timeout)).unwrap();
+            let mut block = Vec::new();
+            encode_timeout(timeout, &mut block);
+            assert_eq!(head.parts()[2].fields, block);
+        }
+        assert_eq!(heads.terms.len(), Heads::COMPARED);
+        let unlimited = heads.head(9, "/a.B/C", [], None).unwrap();
+        assert_eq!(unlimited.parts()[2].fields, b"");
+        assert_ne!(identity_part(true, b"").key, identity_part(false, b"").key);
+    }
+
+    #[test]
     fn wrong_paths_and_authorities_are_refused() {
         for path in ["", "/", "a/b", "/a", "//b", "/a/", "/a b/c", "/a/b\r\n", "/ä/b"] {
-            assert_eq!(Template::new(path, "x"), Err(FieldError::Path), "{path:?}");
+            let head = Heads::new("x").unwrap().head(0, path, [], None);
+            assert_eq!(head, Err(FieldError::Path), "{path:?}");
         }
         for authority in ["", "a b", "a\0"] {
-            assert_eq!(Template::new("/a/b", authority), Err(FieldError::Authority));
+            assert_eq!(Heads::new(authority).err(), Some(FieldError::Authority));
         }
     }
 

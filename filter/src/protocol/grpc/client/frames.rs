@@ -202,6 +202,7 @@ impl ClientLeg {
         let mut concurrent = None;
         let mut initial_window = None;
         let mut max_frame = None;
+        let mut sized = false;
         for setting in settings::parse(payload) {
             match setting? {
                 Setting::MaxConcurrentStreams(streams) => concurrent = Some(streams),
@@ -210,16 +211,21 @@ impl ClientLeg {
                 Setting::EnablePush(true) => {
                     return Err(LegError::protocol("a server cannot enable push"));
                 }
-                // Our table has size 0, which every limit allows; a request's header list is
-                // small, and whether it is too large is for the service to say.
-                Setting::HeaderTableSize(_)
-                | Setting::MaxHeaderListSize(_)
-                | Setting::EnablePush(false)
-                | Setting::Unknown => {}
+                // At once, because the lowest of several counts as well.
+                Setting::HeaderTableSize(size) => {
+                    sized = true;
+                    self.sending.set_table_size(Some(size));
+                }
+                // A request's header list is small, and whether it is too large is for the
+                // service to say.
+                Setting::MaxHeaderListSize(_) | Setting::EnablePush(false) | Setting::Unknown => {}
             }
         }
         if concurrent.is_some() || !self.greeted {
             self.sending.set_concurrent(concurrent);
+        }
+        if !sized && !self.greeted {
+            self.sending.set_table_size(None);
         }
         if let Some(size) = max_frame {
             self.sending.set_max_frame(size);

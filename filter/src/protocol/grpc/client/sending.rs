@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::limits::Limits;
 use super::streams::{Phase, Rest, Streams};
 use crate::protocol::grpc::frame::{self, DEFAULT_MAX_FRAME_SIZE, Kind, flag};
-use crate::protocol::grpc::hpack::encoder;
+use crate::protocol::grpc::hpack::{Part, PeerTable, peer_table};
 use crate::protocol::grpc::reason::{ErrorCode, LegError};
 use crate::protocol::grpc::settings::{DEFAULT_WINDOW, MAX_WINDOW};
 
@@ -40,8 +40,8 @@ pub(super) struct Sending {
     blocked: VecDeque<u32>,
     /// Bytes in the queue and in the rests.
     held: usize,
-    /// The first header block, which carries the size of our table, has been sent.
-    table_announced: bool,
+    /// What the upstream remembers of our header fields.
+    table: PeerTable,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Sending {
             queue: VecDeque::new(),
             blocked: VecDeque::new(),
             held: 0,
-            table_announced: false,
+            table: PeerTable::default(),
         }
     }
 
@@ -95,12 +95,12 @@ impl Sending {
     pub fn open(
         &mut self,
         stream: u32,
-        block: &[&[u8]],
+        head: (&[Part<'_>], &[u8]),
         message: &[&[u8]],
         streams: &mut Streams,
         out: &mut Vec<u8>,
     ) {
-        self.open_stream(stream, block, out);
+        self.open_stream(stream, head, out);
         let (prefix, length) = prefixed(message);
         let admitted = usize::try_from(self.window.min(self.initial_window)).unwrap_or(0);
         if length <= admitted.min(self.max_frame) {
@@ -116,11 +116,14 @@ impl Sending {
     }
 
     /// Keeps a call until a stream is free. Calls leave the queue in the order of their numbers,
-    /// as HTTP/2 demands of new streams.
-    pub fn enqueue(&mut self, stream: u32, block: &[&[u8]], message: &[&[u8]]) {
+    /// as HTTP/2 demands of new streams. What the upstream will remember then is not known now, so
+    /// their fields are sent in full.
+    pub fn enqueue(&mut self, stream: u32, head: (&[Part<'_>], &[u8]), message: &[&[u8]]) {
         let (prefix, length) = prefixed(message);
         let message = flatten(&prefix, length, message);
-        let queued = Queued { stream, block: block.concat(), message };
+        let (parts, own) = head;
+        let fields = parts.iter().map(|part| part.fields).chain([own]);
+        let queued = Queued { stream, block: fields.collect::<Vec<_>>().concat(), message };
         self.held = self.held.saturating_add(queued.size());
         self.queue.push_back(queued);
     }
@@ -160,7 +163,7 @@ impl Sending {
             if let Some(stream) = streams.get(queued.stream) {
                 stream.phase = Phase::Waiting;
             }
-            self.open_stream(queued.stream, &[&queued.block], out);
+            self.open_stream(queued.stream, (&[], &queued.block), out);
             self.hold(queued.stream, queued.message, streams);
             self.flush(streams, out);
         }
@@ -169,6 +172,11 @@ impl Sending {
     /// SETTINGS_MAX_CONCURRENT_STREAMS; `None` if the upstream's first SETTINGS name none.
     pub fn set_concurrent(&mut self, allowed: Option<u32>) {
         self.concurrent = allowed.unwrap_or(u32::MAX).min(self.max_streams);
+    }
+
+    /// SETTINGS_HEADER_TABLE_SIZE; `None` if the upstream's first SETTINGS name none.
+    pub fn set_table_size(&mut self, size: Option<u32>) {
+        self.table.allow(size.unwrap_or(peer_table::MAX_SIZE));
     }
 
     pub fn set_max_frame(&mut self, size: u32) {
@@ -258,19 +266,23 @@ impl Sending {
     }
 
     /// HEADERS, and CONTINUATION where the block is longer than a frame.
-    fn open_stream(&mut self, stream: u32, block: &[&[u8]], out: &mut Vec<u8>) {
+    fn open_stream(&mut self, stream: u32, head: (&[Part<'_>], &[u8]), out: &mut Vec<u8>) {
         self.open = self.open.saturating_add(1);
         self.last_opened = stream;
-        let table: &[u8] = if self.table_announced { &[] } else { &[encoder::EMPTY_TABLE] };
-        self.table_announced = true;
-        let length = size(block).saturating_add(table.len());
+        let (parts, own) = head;
+        let at = out.len();
+        frame::write_head(Kind::Headers, flag::END_HEADERS, stream, 0, out);
+        let start = out.len();
+        self.table.begin(out);
+        parts.iter().for_each(|part| self.table.encode(part, out));
+        out.extend_from_slice(own);
+        let length = out.len().saturating_sub(start);
         if length <= self.max_frame {
-            frame::write_head(Kind::Headers, flag::END_HEADERS, stream, length, out);
-            out.extend_from_slice(table);
-            block.iter().for_each(|part| out.extend_from_slice(part));
+            frame::set_length(at, length, out);
             return;
         }
-        let whole = [table, &block.concat()].concat();
+        let whole = out.split_off(start);
+        out.truncate(at);
         let mut chunks = whole.chunks(self.max_frame).peekable();
         let mut kind = Kind::Headers;
         while let Some(chunk) = chunks.next() {

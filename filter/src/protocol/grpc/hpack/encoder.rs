@@ -1,15 +1,10 @@
-//! Header fields to bytes, without state: no Huffman coding, nothing for the peer to remember.
+//! Header fields to bytes, without state and without Huffman coding.
 //!
 //! Strings go out as they are: a block is encoded once and sent many times, and the reader of
 //! plain strings has less to do.
 
 use super::integer;
 use super::static_table::{self, Match};
-
-/// The announcement that our dynamic table has size 0. It begins the first block of a connection:
-/// whatever size the peer allows, now or later, this one is within it, so nothing more has to be
-/// said (RFC 7541 section 4.2).
-pub const EMPTY_TABLE: u8 = 0x20;
 
 /// A field of the static table as a whole: [`static_table::FIELDS`], from 1.
 pub fn encode_indexed(index: usize, out: &mut Vec<u8>) {
@@ -27,6 +22,18 @@ pub fn encode_literal(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 pub fn encode_named(index: usize, value: &[u8], out: &mut Vec<u8>) {
     integer::encode(index, 4, 0x00, out);
     string(value, out);
+}
+
+/// The beginning of a literal that the peer is to remember: its name's index in the static table,
+/// or 0 if the name itself follows.
+pub fn encode_name_remembered(index: usize, out: &mut Vec<u8>) {
+    integer::encode(index, 6, 0x40, out);
+}
+
+/// The size of the dynamic table from here on, within what the peer allows. It stands before a
+/// block's first field.
+pub fn encode_table_size(size: usize, out: &mut Vec<u8>) {
+    integer::encode(size, 5, 0x20, out);
 }
 
 /// A field whose value no intermediary may put into a table either: credentials
@@ -61,9 +68,15 @@ mod tests {
         out
     }
 
-    /// RFC 7541 appendices C.2.2 to C.2.4; C.2.1 is of the form that we never send.
+    /// RFC 7541 appendices C.2.1 to C.2.4.
     #[test]
     fn the_examples_of_the_rfc() {
+        let custom = encoded(|out| {
+            encode_name_remembered(0, out);
+            string(b"custom-key", out);
+            string(b"custom-header", out);
+        });
+        assert_eq!(custom, b"\x40\x0acustom-key\x0dcustom-header");
         let path = encoded(|out| encode_named(4, b"/sample/path", out));
         assert_eq!(path, b"\x04\x0c/sample/path");
         let password = encoded(|out| encode_secret(b"password", b"secret", out));

@@ -157,7 +157,7 @@ impl Books {
             Act::Start(length) => {
                 let room = leg.has_room();
                 let token = self.started;
-                let started = leg.start(token, &[b"\x83"], &[&vec![0; length]]);
+                let started = leg.start(token, &[], b"\x83", &[&vec![0; length]]);
                 assert_eq!(started.is_ok(), room, "has_room tells the truth");
                 if let Ok(id) = started {
                     assert_eq!(id.number(), 2 * token + 1);

@@ -103,7 +103,7 @@ fn goaway_lets_covered_calls_finish_and_fails_the_others_as_not_processed() {
         [Said::GoingAway, unprocessed(2, text), unprocessed(3, text), unprocessed(4, text)]
     );
     assert!(leg.is_draining() && !leg.is_closed() && !leg.has_room());
-    assert_eq!(leg.start(9, &[b""], &[b""]), Err(StartError::GoingAway));
+    assert_eq!(leg.start(9, &[], b"", &[b""]), Err(StartError::GoingAway));
     assert_eq!(summary(&mut leg), []);
     let goodbye = GoAway { last_stream: 3, code: ErrorCode::NoError, debug: "max_age".into() };
     assert_eq!(leg.go_away(), Some(&goodbye));
@@ -164,7 +164,7 @@ fn a_lost_upstream_ends_every_call_and_says_which_never_left() {
     let text = "upstream closed the connection";
     assert_eq!(heard(&mut leg, b""), [end(0, Code::Unavailable, text), unprocessed(1, text)]);
     assert!(leg.is_closed() && !leg.ring() && !leg.is_ringing());
-    assert_eq!(leg.start(9, &[b""], &[b""]), Err(StartError::GoingAway));
+    assert_eq!(leg.start(9, &[], b"", &[b""]), Err(StartError::GoingAway));
     leg.upstream_closed();
     assert_eq!(heard(&mut leg, &settings(&[])), []);
     assert_eq!(leg.in_flight(), 0);
@@ -203,7 +203,7 @@ fn used_up_stream_numbers_look_like_a_goaway() {
     assert!(leg.has_room());
     assert_eq!(start(&mut leg, 0, b""), MAX_STREAM);
     assert!(leg.is_draining() && !leg.has_room());
-    assert_eq!(leg.start(1, &[b""], &[b""]), Err(StartError::GoingAway));
+    assert_eq!(leg.start(1, &[], b"", &[b""]), Err(StartError::GoingAway));
     assert_eq!(heard(&mut leg, b""), [Said::GoingAway]);
     let said = heard(&mut leg, &[answer(MAX_STREAM), done(MAX_STREAM)].concat());
     assert_eq!(said, [end(0, Code::Ok, "")]);

@@ -22,9 +22,9 @@ fn sent(leg: &mut ClientLeg) -> Vec<(u32, usize, bool)> {
 #[test]
 fn a_request_is_one_frame_with_prefix_and_end() {
     let mut leg = narrow(100);
-    leg.start(0, &[b"\x83", b"\x86"], &[b"ab", b"", b"cde"]).unwrap();
+    leg.start(0, &[], b"\x83\x86", &[b"ab", b"", b"cde"]).unwrap();
     let frames = written(&mut leg);
-    assert_eq!(frames[0].1, [0x20, 0x83, 0x86]);
+    assert_eq!(frames[0].1, b"\x20\x3f\xe1\x1f\x83\x86");
     assert_eq!(frames[0].0.flags, END_HEADERS);
     assert_eq!(frames[1].1, b"\0\0\0\0\x05abcde");
     assert_eq!(frames[1].0.flags, END_STREAM);
@@ -127,7 +127,7 @@ fn frames_are_as_large_as_the_upstream_allows() {
 fn a_long_header_block_is_continued() {
     let mut leg = leg(&Limits::default());
     let long = vec![0x83; 40_000];
-    leg.start(0, &[&long], &[b""]).unwrap();
+    leg.start(0, &[], &long, &[b""]).unwrap();
     let frames = written(&mut leg);
     let kinds: Vec<_> = frames.iter().map(|(head, _)| (head.kind, head.flags)).collect();
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_long_header_block_is_continued() {
         ]
     );
     let all: Vec<u8> = frames[..3].iter().flat_map(|(_, load)| load.clone()).collect();
-    assert_eq!(all, [&[0x20][..], &long].concat());
+    assert_eq!(all, [&b"\x20\x3f\xe1\x1f"[..], &long].concat());
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn calls_wait_in_order_within_bounds() {
     start(&mut leg, 0, b"a");
     start(&mut leg, 1, b"b");
     assert!(!leg.has_room());
-    assert_eq!(leg.start(2, &[b""], &[b""]), Err(StartError::Full));
+    assert_eq!(leg.start(2, &[], b"", &[b""]), Err(StartError::Full));
     assert_eq!(sent(&mut leg), []);
     heard(&mut leg, &settings(&[Setting::MaxConcurrentStreams(1)]));
     assert_eq!(sent(&mut leg), [(1, 6, true)]);
@@ -169,7 +169,7 @@ fn bytes_that_wait_are_bounded_and_given_back() {
     let mut leg = leg_with(&limits, &[Setting::InitialWindowSize(0)]);
     let large = start(&mut leg, 0, &[0; 200]);
     assert!(!leg.has_room());
-    assert_eq!(leg.start(1, &[b""], &[b""]), Err(StartError::Full));
+    assert_eq!(leg.start(1, &[], b"", &[b""]), Err(StartError::Full));
     leg.cancel(StreamId(large));
     assert!(leg.has_room());
     start(&mut leg, 1, &[0; 95 - 5]);

@@ -3,6 +3,7 @@
 use super::script::*;
 use crate::protocol::grpc::client::{ClientLeg, Limits};
 use crate::protocol::grpc::frame::{CLIENT_PREFACE, Kind};
+use crate::protocol::grpc::hpack::{Part, PartKey};
 use crate::protocol::grpc::reason::ErrorCode;
 use crate::protocol::grpc::settings::Setting;
 
@@ -38,15 +39,52 @@ fn a_call_before_the_upstreams_settings_is_sent_at_once() {
     assert_eq!(sent[2..], [(Kind::Headers, 1, 2), (Kind::Data, 1, 6)]);
 }
 
+/// The header blocks in the output.
+fn blocks(leg: &mut ClientLeg) -> Vec<Vec<u8>> {
+    let frames = written(leg).into_iter().filter(|(head, _)| head.kind == Kind::Headers);
+    frames.map(|(_, block)| block).collect()
+}
+
+fn start_with_part(leg: &mut ClientLeg, token: u32) {
+    let part = Part { key: PartKey(0), fields: b"\x00\x01a\x01b" };
+    leg.start(token, &[part], b"\x83", &[b""]).unwrap();
+}
+
 #[test]
-fn the_first_block_alone_announces_the_empty_table() {
-    let mut leg = leg(&Limits::default());
-    start(&mut leg, 0, b"");
-    start(&mut leg, 1, b"");
-    let blocks: Vec<_> =
-        written(&mut leg).into_iter().filter(|(head, _)| head.kind == Kind::Headers).collect();
-    assert_eq!(blocks[0].1, [0x20, 0x83]);
-    assert_eq!(blocks[1].1, [0x83]);
+fn fields_are_remembered_by_an_upstream_that_said_how_many() {
+    let mut leg = ClientLeg::new(&Limits::default());
+    start_with_part(&mut leg, 0);
+    heard(&mut leg, &settings(&[]));
+    start_with_part(&mut leg, 1);
+    start_with_part(&mut leg, 2);
+    heard(&mut leg, &settings(&[Setting::MaxConcurrentStreams(100)]));
+    start_with_part(&mut leg, 3);
+    heard(&mut leg, &settings(&[Setting::HeaderTableSize(100), Setting::HeaderTableSize(4096)]));
+    start_with_part(&mut leg, 4);
+    heard(&mut leg, &settings(&[Setting::HeaderTableSize(0)]));
+    start_with_part(&mut leg, 5);
+    start_with_part(&mut leg, 6);
+    let expected: [&[u8]; 7] = [
+        b"\x20\x00\x01a\x01b\x83",
+        b"\x20\x3f\xe1\x1f\x40\x01a\x01b\x83",
+        b"\xbe\x83",
+        b"\xbe\x83",
+        b"\x20\x3f\xe1\x1f\x40\x01a\x01b\x83",
+        b"\x20\x00\x01a\x01b\x83",
+        b"\x00\x01a\x01b\x83",
+    ];
+    assert_eq!(blocks(&mut leg), expected);
+}
+
+#[test]
+fn a_call_that_waited_for_a_stream_is_sent_in_full() {
+    let mut leg = leg_with(&Limits::default(), &[Setting::MaxConcurrentStreams(1)]);
+    start_with_part(&mut leg, 0);
+    start_with_part(&mut leg, 1);
+    heard(&mut leg, &settings(&[Setting::HeaderTableSize(0)]));
+    heard(&mut leg, &[answer(1), data(1, &message(b"")), done(1)].concat());
+    let expected: [&[u8]; 2] = [b"\x20\x3f\xe1\x1f\x40\x01a\x01b\x83", b"\x20\x00\x01a\x01b\x83"];
+    assert_eq!(blocks(&mut leg), expected);
 }
 
 #[test]

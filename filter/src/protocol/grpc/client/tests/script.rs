@@ -87,7 +87,7 @@ pub fn leg_with(limits: &Limits, upstream: &[Setting]) -> ClientLeg {
 
 /// Starts a call with the smallest of header blocks.
 pub fn start(leg: &mut ClientLeg, token: u32, message: &[u8]) -> u32 {
-    leg.start(token, &[b"\x83"], &[message]).expect("room for a call").number()
+    leg.start(token, &[], b"\x83", &[message]).expect("room for a call").number()
 }
 
 /// The frames in the output, which is emptied; the preface is left out.
