@@ -1,7 +1,7 @@
 //! What the connections of one worker share: the link to the companion, the counters, a source
 //! of identifiers, and buffers to work in.
 
-use crate::bridge::Terms;
+use crate::bridge::{Calls, Terms};
 use crate::companion::{Link, LinkConfig};
 use crate::metrics::Metrics;
 use crate::trace::Random;
@@ -28,6 +28,8 @@ pub struct Scratch {
     /// Lent to a connection for what it has to say upstream, and to the client.
     pub upstream: Vec<u8>,
     pub client: Vec<u8>,
+    /// Lent to a connection that has calls.
+    pub calls: Calls,
     /// Messages that wait for their status, to be used again.
     pub messages: Vec<Vec<u8>>,
 }

@@ -145,7 +145,7 @@ impl Bridge {
         }
         worker.metrics.add(Metric::CallsInFlight, -1);
         let Some(route) = self.terms.config.routes.route(call.route) else { return };
-        let took = now.since(call.started);
+        let took = now.micros_since(call.started);
         worker.metrics.call_ended(route.index, &route.name, code, took);
         if self.terms.config.log.calls {
             log::info!(
@@ -153,7 +153,7 @@ impl Bridge {
                 route.name,
                 route.method,
                 call.sequence,
-                took.as_micros(),
+                took,
                 self.peer
             );
         }

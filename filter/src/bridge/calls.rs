@@ -33,6 +33,9 @@ pub struct Calls {
 }
 
 impl Calls {
+    /// For how many calls memory is kept.
+    const KEPT: usize = 1024;
+
     pub fn len(&self) -> usize {
         self.sequences.len()
     }
@@ -77,15 +80,28 @@ impl Calls {
         if let Some(at) = self.sequences.iter().position(|&(_, t)| t == token) {
             self.sequences.swap_remove(at);
         }
-        if self.sequences.is_empty() {
-            // An idle connection holds no memory for calls that it once had.
-            self.slots = Vec::new();
-            self.free = Vec::new();
-            self.sequences = Vec::new();
-        } else {
-            self.free.push(token);
-        }
+        self.free.push(token);
         Some(call)
+    }
+
+    /// Takes the memory of a list without calls, in place of none. An idle connection holds none
+    /// for calls that it once had, and a busy one does not ask for it again and again.
+    pub fn lend(&mut self, spare: &mut Self) {
+        if self.slots.capacity() == 0 {
+            std::mem::swap(self, spare);
+        }
+    }
+
+    /// Gives the memory back when there is no call.
+    pub fn give_back(&mut self, spare: &mut Self) {
+        if self.is_empty() && self.slots.capacity() > 0 {
+            let mut own = std::mem::take(self);
+            if own.slots.capacity() <= Self::KEPT {
+                own.slots.clear();
+                own.free.clear();
+                *spare = own;
+            }
+        }
     }
 
     /// The tokens of calls whose deadline has come.

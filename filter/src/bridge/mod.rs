@@ -38,7 +38,7 @@ use crate::time::Moment;
 use crate::worker::Worker;
 
 use bell::Bell;
-use calls::Calls;
+pub(crate) use calls::Calls;
 use closing::Closing;
 use intake::Parked;
 use order::Order;

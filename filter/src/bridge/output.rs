@@ -79,6 +79,7 @@ impl Bridge {
         if self.to_client.capacity() == 0 {
             self.to_client = std::mem::take(&mut worker.scratch.client);
         }
+        self.calls.lend(&mut worker.scratch.calls);
     }
 
     /// Rings when something waits for the client that cannot leave by itself.
@@ -99,6 +100,7 @@ impl Bridge {
         if self.to_client.is_empty() && self.to_client.capacity() > 0 {
             Scratch::keep(&mut worker.scratch.client, std::mem::take(&mut self.to_client));
         }
+        self.calls.give_back(&mut worker.scratch.calls);
         let output = self.leg.output();
         if output.is_empty() && output.capacity() > 0 {
             Scratch::keep(&mut worker.scratch.upstream, std::mem::take(output));

@@ -2,6 +2,7 @@
 
 use super::compression::Compression;
 use super::crc::Crc;
+use super::encode::Prepared;
 use super::frame::Flags;
 use super::slot::{Shape, Slot};
 use super::spec::{ByteOrder, Correlation, OwnBytes};
@@ -15,6 +16,8 @@ pub struct Layout {
     /// For integers outside of the header.
     pub(super) order: ByteOrder,
     pub(super) header: Box<[HeaderField]>,
+    /// The same made ready to be written, where that can be.
+    pub(super) prepared: Option<Prepared>,
     /// Whether every header field is of fixed width: then slots say where they stand.
     pub(super) fixed: bool,
     /// The declared header's length if it is fixed, the least that it can be otherwise.

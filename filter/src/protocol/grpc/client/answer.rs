@@ -58,7 +58,7 @@ struct Remembered {
 
 impl Remembered {
     fn verdict(&self, block: &[u8]) -> Option<Verdict> {
-        self.verdict.filter(|_| self.block == block)
+        self.verdict.filter(|_| equal(&self.block, block))
     }
 
     fn remember(&mut self, block: &[u8], verdict: Verdict) {
@@ -195,6 +195,15 @@ impl Answers {
         self.decoder.decode(block, |name, value| fields.add(name, value, trailers, text))?;
         Ok(fields)
     }
+}
+
+/// Eight bytes at a time: Wasm's library compares one by one.
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    let (ones, one_rest) = one.as_chunks::<8>();
+    let (others, other_rest) = other.as_chunks::<8>();
+    one.len() == other.len()
+        && ones.iter().zip(others).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b))
+        && one_rest.iter().zip(other_rest).all(|(a, b)| a == b)
 }
 
 fn ended(said: GrpcStatus, fields: &Fields) -> Verdict {

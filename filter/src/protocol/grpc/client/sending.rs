@@ -274,8 +274,10 @@ impl Sending {
         frame::write_head(Kind::Headers, flag::END_HEADERS, stream, 0, out);
         let start = out.len();
         self.table.begin(out);
-        parts.iter().for_each(|part| self.table.encode(part, out));
-        out.extend_from_slice(own);
+        self.table.encode(parts, out);
+        if !own.is_empty() {
+            out.extend_from_slice(own);
+        }
         let length = out.len().saturating_sub(start);
         if length <= self.max_frame {
             frame::set_length(at, length, out);

@@ -47,7 +47,7 @@ pub struct Part<'a> {
 }
 
 /// Names a part: the same key means the same fields, for as long as a connection lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartKey(pub u32);
 
 /// Made by `default` for a peer that has not said yet what it allows. Nothing is remembered until
@@ -63,8 +63,14 @@ pub struct PeerTable {
     entries: usize,
     known: Vec<Known>,
     indexes: Vec<u8>,
+    /// The last block of known parts alone: calls come in rows, or one command after the other.
+    last_keys: [PartKey; LINE],
+    last: Vec<u8>,
     misses: u16,
 }
+
+/// How many parts a block has that is kept as the last.
+const LINE: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -104,8 +110,31 @@ impl PeerTable {
         }
     }
 
-    /// Adds a part to the block that was begun.
-    pub fn encode(&mut self, part: &Part<'_>, out: &mut Vec<u8>) {
+    /// Adds parts to the block that was begun.
+    pub fn encode(&mut self, parts: &[Part<'_>], out: &mut Vec<u8>) {
+        let keys = parts.first_chunk().filter(|_| parts.len() == LINE);
+        let keys: Option<[PartKey; LINE]> =
+            keys.map(|[a, b, c, d]: &[Part<'_>; LINE]| [a.key, b.key, c.key, d.key]);
+        if keys.is_some_and(|keys| keys == self.last_keys) && !self.last.is_empty() {
+            return out.extend_from_slice(&self.last);
+        }
+        let start = out.len();
+        let mut known = true;
+        for part in parts {
+            known &= self.encode_part(part, out);
+        }
+        if let (true, Some(keys), Some(line)) = (known, keys, out.get(start..)) {
+            self.last_keys = keys;
+            self.last.clear();
+            self.last.extend_from_slice(line);
+        }
+    }
+
+    /// Adds a part; whether the peer knew it.
+    fn encode_part(&mut self, part: &Part<'_>, out: &mut Vec<u8>) -> bool {
+        if part.fields.is_empty() {
+            return true;
+        }
         let known = self.known.iter().find(|known| known.key == part.key);
         let indexes = known.and_then(|known| {
             let start = usize::from(known.start);
@@ -113,9 +142,13 @@ impl PeerTable {
         });
         match indexes {
             Some([]) => out.extend_from_slice(part.fields),
-            Some(indexes) => out.extend_from_slice(indexes),
+            Some(indexes) => {
+                out.extend_from_slice(indexes);
+                return true;
+            }
             None => self.encode_unknown(part, out),
         }
+        false
     }
 
     /// In full, remembered if that can be.
@@ -141,6 +174,7 @@ impl PeerTable {
             self.is_announced &= self.misses < MISSES;
             return out.extend_from_slice(part.fields);
         }
+        self.last.clear();
         let start = self.indexes.len();
         for field in Fields(part.fields).flatten() {
             match field {
@@ -167,7 +201,7 @@ impl PeerTable {
 }
 
 /// How many entries the fields would be and how large all together; `None` if one of them is not
-/// to be remembered, or there is none.
+/// to be remembered.
 fn cost(fields: &[u8]) -> Option<(usize, usize)> {
     let mut cost = (0usize, 0usize);
     for field in Fields(fields) {
@@ -175,7 +209,7 @@ fn cost(fields: &[u8]) -> Option<(usize, usize)> {
             cost = (cost.0.saturating_add(1), cost.1.saturating_add(size));
         }
     }
-    (!fields.is_empty()).then_some(cost)
+    Some(cost)
 }
 
 /// The fields of a part one by one; `None` for one that is not to be remembered, or is none.

@@ -29,10 +29,11 @@ impl Pair {
     fn block(&mut self, parts: &[(u32, &[u8])]) -> (Vec<u8>, Vec<Vec<u8>>) {
         let (mut block, mut full) = (Vec::new(), Vec::new());
         self.table.begin(&mut block);
-        for (key, fields) in parts {
-            self.table.encode(&Part { key: PartKey(*key), fields }, &mut block);
+        for (_, fields) in parts {
             full.extend_from_slice(fields);
         }
+        let parts = parts.iter().map(|(key, fields)| Part { key: PartKey(*key), fields });
+        self.table.encode(&parts.collect::<Vec<_>>(), &mut block);
         self.audit();
         (block, fields(&mut Decoder::new(0), &full))
     }
@@ -176,7 +177,7 @@ fn a_part_that_is_no_fields_is_passed_on_as_it_is() {
     {
         let part = Part { key: PartKey(key as u32), fields: bytes };
         for _ in 0..2 {
-            table.encode(&part, &mut out);
+            table.encode(&[part], &mut out);
             assert_eq!(std::mem::take(&mut out), bytes);
         }
     }

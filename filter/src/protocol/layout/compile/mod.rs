@@ -12,6 +12,7 @@ mod values;
 mod tests;
 
 use super::compression::Compression;
+use super::encode::Prepared;
 use super::frame::Flags;
 use super::plan::{HeaderField, Layout};
 use super::slot::Slot;
@@ -73,6 +74,7 @@ impl Layout {
             echoes: header.iter().any(|field| field.echo),
             compression,
             trailer_template: trailer.template,
+            prepared: Prepared::of(&header),
             header,
         })
     }

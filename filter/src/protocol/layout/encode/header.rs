@@ -31,11 +31,26 @@ pub(super) struct Values<'a> {
 
 /// The lengths that a header speaks of.
 #[derive(Clone, Copy)]
-struct Sizes {
-    header: usize,
-    extension: usize,
-    body: usize,
-    total: usize,
+pub(super) struct Sizes {
+    pub(super) header: usize,
+    pub(super) extension: usize,
+    pub(super) body: usize,
+    pub(super) total: usize,
+}
+
+impl Sizes {
+    /// The length that a field speaks of, and what is added to it; `None` if it is no length.
+    /// `end` is where the field ends in the header.
+    pub(super) fn said(self, part: Part, end: usize) -> Option<(usize, i64)> {
+        Some(match part {
+            Part::Frame { adjust } => (self.total, adjust),
+            Part::After { adjust } => (self.total.saturating_sub(end), adjust),
+            Part::Header { adjust } => (self.header, adjust),
+            Part::Extension { adjust, first } => (if first { self.extension } else { 0 }, adjust),
+            Part::Body { adjust, first } => (if first { self.body } else { 0 }, adjust),
+            _ => return None,
+        })
+    }
 }
 
 impl Layout {
@@ -61,6 +76,10 @@ impl Layout {
                 return Err(EncodeError::TooLarge);
             };
             let sizes = Sizes { header, extension: values.extension.len(), body, total };
+            if self.write_prepared(values, sizes, out).is_some() {
+                return Ok(());
+            }
+            out.truncate(start);
             self.write_fields(values, sizes, out)?;
             let written = out.len().saturating_sub(start);
             if written == declared {
@@ -158,21 +177,13 @@ impl Layout {
             }
             Err(EncodeError::OutOfRange { field: field.name.clone(), value: i128::from(bits) })
         };
-        let length = |len: usize, adjust: i64| {
-            let said = i128::try_from(len).unwrap_or(i128::MAX).saturating_add(i128::from(adjust));
-            u64::try_from(said)
-                .ok()
-                .filter(|said| *said <= shape.most())
-                .ok_or_else(|| EncodeError::OutOfRange { field: field.name.clone(), value: said })
-        };
+        if let Some((length, adjust)) = sizes.said(field.part, end) {
+            let said = i64::try_from(length).unwrap_or(i64::MAX).saturating_add(adjust);
+            return u64::try_from(said).ok().filter(|said| *said <= shape.most()).ok_or_else(
+                || EncodeError::OutOfRange { field: field.name.clone(), value: i128::from(said) },
+            );
+        }
         match field.part {
-            Part::Frame { adjust } => length(sizes.total, adjust),
-            Part::After { adjust } => length(sizes.total.saturating_sub(end), adjust),
-            Part::Header { adjust } => length(sizes.header, adjust),
-            Part::Extension { adjust, first } => {
-                length(if first { sizes.extension } else { 0 }, adjust)
-            }
-            Part::Body { adjust, first } => length(if first { sizes.body } else { 0 }, adjust),
             Part::Command => match values.command {
                 Command::Number(number) => fits(number),
                 Command::Text(_) => Err(EncodeError::CommandType { expected: "integers" }),
@@ -195,7 +206,7 @@ impl Layout {
                 let bits = self.flags.get(usize::from(index));
                 Ok(bits.map_or(0, |bits| bits.write(values.flags, others)))
             }
-            Part::Reserved | Part::Constant | Part::Checksum => Ok(0),
+            _ => Ok(0),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod command;
 mod fields;
 mod header;
+mod prepared;
 
 use super::error::EncodeError;
 use super::frame::{Flags, FrameSeal, Push, Reply, Request};
@@ -10,6 +11,7 @@ use super::plan::Layout;
 use super::seed::ReplySeed;
 use super::slot::{raw_width, store};
 use header::Values;
+pub(super) use prepared::Prepared;
 
 /// A body in parts: the status before it, if that is where it goes, and what was given.
 #[derive(Clone, Copy)]
@@ -175,11 +177,16 @@ impl Layout {
         self.encode_header(&values, len, out)?;
         let header = out.len().saturating_sub(start);
         let body_start = out.len();
-        for part in body.parts() {
+        // A copy of nothing costs Wasm as much as a short one.
+        for part in body.parts().filter(|part| !part.is_empty()) {
             out.extend_from_slice(part);
         }
-        out.resize(body_start.saturating_add(len), 0);
-        out.extend_from_slice(&self.trailer_template);
+        if seal.is_some() {
+            out.resize(body_start.saturating_add(len), 0);
+        }
+        if !self.trailer_template.is_empty() {
+            out.extend_from_slice(&self.trailer_template);
+        }
 
         let frame = out.get_mut(start..).unwrap_or_default();
         if let Some(seal) = &mut seal {
