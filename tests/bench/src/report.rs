@@ -58,6 +58,14 @@ impl Spread {
         };
         Some(Self { median, least, most })
     }
+
+    /// The same with the bounds of the middle half: of many short measurements some go wrong.
+    pub fn of_middle(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let quarter = values.len() / 4;
+        Self::of(values[quarter..values.len() - quarter].iter().copied())
+    }
 }
 
 impl Target {
@@ -100,10 +108,22 @@ impl Findings {
         size: usize,
         relate: impl Fn(&Row, &Row) -> f64,
     ) -> Option<Spread> {
-        Spread::of(self.cell(scenario, shape, size).filter_map(|row| {
+        Spread::of(self.related((scenario, base), shape, size, relate))
+    }
+
+    /// One figure for each round.
+    fn related(
+        &self,
+        (scenario, base): (&str, &str),
+        shape: Shape,
+        size: usize,
+        relate: impl Fn(&Row, &Row) -> f64,
+    ) -> Vec<f64> {
+        let of_row = |row: &Row| {
             let base = self.cell(base, shape, size).find(|base| base.round == row.round)?;
             Some(relate(row, base))
-        }))
+        };
+        self.cell(scenario, shape, size).filter_map(of_row).collect()
     }
 
     /// The grid as text.
@@ -242,8 +262,9 @@ impl Findings {
         let loopback = busy((LOOPBACK.name, grpc), cpu_ratio);
         add("routed by loopback: CPU of envoy-grpc", 1.05, true, "×", loopback);
         let p50 = |row: &Row, base: &Row| (row.p50_us / base.p50_us - 1.0) * 100.0;
-        let added = self.relation((direct, tcp), Shape::ONE, 64, p50);
-        add("direct: p50 over envoy-tcp, 1 × 1", 25.0, true, "%", added);
+        let added = self.related((direct, tcp), Shape::ONE, 64, p50);
+        let what = format!("direct: p50 over envoy-tcp, 1 × 1, {} pairs", added.len());
+        add(&what, 25.0, true, "%", Spread::of_middle(added));
         for (name, limit) in [(DIRECT.name, 3.0), (ROUTED.name, 25.0)] {
             let what = format!("{name}: idle connection over envoy-tcp");
             add(&what, limit, true, " KB", self.idle_over_tcp(name));
@@ -407,5 +428,8 @@ mod tests {
         let spread = Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!(spread, Spread { median: 2.5, least: 1.0, most: 4.0 });
         assert_eq!(Spread::of([]), None);
+        let middle = Spread::of_middle([900.0, 4.0, 1.0, 2.0, 3.0, 0.0, -7.0, 5.0]).unwrap();
+        assert_eq!(middle, Spread { median: 2.5, least: 1.0, most: 4.0 });
+        assert_eq!(Spread::of_middle([]), None);
     }
 }

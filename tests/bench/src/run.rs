@@ -25,6 +25,14 @@ pub struct Pace {
     pub measure: Duration,
 }
 
+impl Pace {
+    /// The same time in so many pieces.
+    pub fn cut(self, pieces: usize) -> Self {
+        let pieces = u32::try_from(pieces).unwrap_or(1);
+        Self { warm_up: self.warm_up / pieces, measure: self.measure / pieces, ..self }
+    }
+}
+
 /// One measurement; the fields of the JSON file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
