@@ -110,9 +110,9 @@ impl Bridge {
         worker.metrics.add(Metric::Connections, 1);
         worker.metrics.add(Metric::ConnectionsOpened, 1);
         let session = Session::new(now, &terms.session, &peer);
-        let upstream = match terms.config.upstream.connect {
-            Connect::AtConnect => Upstream::Open,
-            Connect::AfterLogin => Upstream::Unopened,
+        let (upstream, cluster) = match terms.config.upstream.connect {
+            Connect::AtConnect => (Upstream::Open, terms.config.upstream.cluster.clone()),
+            Connect::AfterLogin => (Upstream::Unopened, None),
         };
         Self {
             id,
@@ -127,7 +127,7 @@ impl Bridge {
             parked: None,
             login: None,
             upstream,
-            cluster: None,
+            cluster,
             waiting: false,
             paused: false,
             half_closed: HalfClose::No,

@@ -101,6 +101,10 @@ impl StreamContext for Stream {
             held: false,
             closed: false,
         }));
+        if opens_at_once {
+            // tcp_proxy picks its cluster as soon as this callback continues.
+            connection.borrow_mut().choose_cluster();
+        }
         connection.borrow_mut().schedule(self.id, &mut shell.timers.borrow_mut());
         shell.connections.borrow_mut().insert(self.id, Rc::clone(&connection));
         self.connection = Some(connection);

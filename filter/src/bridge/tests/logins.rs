@@ -29,6 +29,17 @@ fn nothing_goes_upstream_before_the_login_is_accepted() {
 }
 
 #[test]
+fn without_a_login_the_cluster_is_chosen_before_the_first_byte() {
+    let session = json!({"mode": "none"});
+    let terms = terms(session, json!({"authority": "game", "cluster": "game"}));
+    let mut wire = Wire::new(&terms);
+    assert!(wire.bridge.opens_at_once());
+    assert_eq!(wire.bridge.take_cluster().as_deref(), Some("game"));
+    wire.client(&request(ECHO, 1, b"x"));
+    assert_eq!(wire.clusters.len(), 0, "chosen once");
+}
+
+#[test]
 fn a_frame_before_the_login_is_refused_and_the_connection_ends() {
     let mut wire = Wire::ticket();
     wire.client(&[request(ECHO, 2, b"x"), request(LOGIN, 3, b"ticket")].concat());
