@@ -2,14 +2,17 @@ package schema
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"meshgate/tests/istio/manifest"
 )
 
+var load = sync.OnceValues(New)
+
 func check(t *testing.T, text string) string {
 	t.Helper()
-	catalogue, err := New()
+	catalogue, err := load()
 	if err != nil {
 		t.Fatal(err)
 	}
