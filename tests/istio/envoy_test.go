@@ -80,6 +80,7 @@ func validate(t *testing.T, bootstrap map[string]any) (string, error) {
 func patched(t *testing.T, filter manifest.Object) map[string]any {
 	t.Helper()
 	var listeners []any
+	clusters := []any{map[string]any{"name": "c", "connect_timeout": "1s"}}
 	for index, patch := range list(t, filter.Object, "spec", "configPatches") {
 		value, _, err := unstructured.NestedMap(patch, "patch", "value")
 		if err != nil {
@@ -100,6 +101,8 @@ func patched(t *testing.T, filter manifest.Object) map[string]any {
 			merge(chain, value)
 		case "LISTENER":
 			merge(listener, value)
+		case "CLUSTER":
+			clusters = append(clusters, value)
 		default:
 			t.Fatalf("nothing is known of %v", patch["applyTo"])
 		}
@@ -109,7 +112,7 @@ func patched(t *testing.T, filter manifest.Object) map[string]any {
 	}
 	return map[string]any{"static_resources": map[string]any{
 		"listeners": listeners,
-		"clusters":  []any{map[string]any{"name": "c", "connect_timeout": "1s"}},
+		"clusters":  clusters,
 	}}
 }
 

@@ -65,7 +65,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- $service := printf "outbound|%d||%s" (int .Values.upstream.port) .Values.upstream.host }}
 {{- $loopback := printf "outbound|%d||%s" (int .Values.gateway.loopbackPort) (include "meshgate.loopback" .) }}
 {{- $cluster := $service }}
-{{- if eq .Values.attach.to "workload" }}{{ $cluster = printf "inbound|%d||" (int .Values.attach.workload.grpcPort) }}{{ else if include "meshgate.routed" . }}{{ $cluster = $loopback }}{{ end }}
+{{- if eq .Values.attach.to "workload" }}{{ $cluster = printf "%s-local" (include "meshgate.name" .) }}{{ else if include "meshgate.routed" . }}{{ $cluster = $loopback }}{{ end }}
 {{- $upstream := dict "authority" (printf "%s:%d" .Values.upstream.host (int .Values.upstream.port)) "cluster" $cluster }}
 {{- if include "meshgate.logins" . }}
 {{- $_ := set $upstream "connect" "after_login" }}
