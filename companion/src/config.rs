@@ -130,6 +130,18 @@ pub struct Login {
     /// tickets that say `once`.
     #[schemars(extend("x-reload" = true, "enum" = ["noise", "always", "never"]))]
     pub single_use: String,
+    /// When a user logs in who has a session already: `refuse` the new login, `replace` the old
+    /// session (its client gets a goodbye with a reason), or `allow` both. Sessions count over all
+    /// audiences, proxies and replicas, and from their first genuine frame on.
+    #[schemars(extend("x-reload" = true, "enum" = ["allow", "refuse", "replace"]))]
+    pub same_user: String,
+    /// With `allow`: how many sessions one user may have at a time; more are refused. 0: any
+    /// number.
+    #[schemars(extend("x-reload" = true), range(max = 1000000))]
+    pub same_user_max: u32,
+    /// With `replace`: the number in the old session's goodbye, beside "logged in elsewhere".
+    #[schemars(extend("x-reload" = true), range(max = 4294967295_u32))]
+    pub replaced_code: u32,
     /// How long a session lives at most; counts for sessions that begin from now on.
     #[schemars(extend("x-reload" = true, "format" = "duration"))]
     pub session_lifetime: String,
@@ -157,6 +169,9 @@ impl Default for Login {
         Self {
             audiences: Vec::new(),
             single_use: "noise".into(),
+            same_user: "allow".into(),
+            same_user_max: 0,
+            replaced_code: 0,
             session_lifetime: "12h".into(),
             max_under_way: 4096,
             address_rate: 0,

@@ -11,6 +11,7 @@ pub mod presence;
 pub mod ration;
 pub mod refusal;
 pub mod ring;
+pub mod same_user;
 pub mod secret;
 pub mod session;
 pub mod sessions;

@@ -103,7 +103,7 @@ pub struct Metrics {
     pub login_time: Histogram,
     /// `live`, `repeated`, `refused`.
     pub activations: Family,
-    /// Sessions that ended, by `closed`, `kicked`, `expired`, `never_activated`.
+    /// Sessions that ended, by `closed`, `kicked`, `replaced`, `expired`, `never_activated`.
     pub ended: Family,
     pub streams_opened: Counter,
     /// Streams of proxies that did not read.
@@ -128,7 +128,7 @@ impl Default for Metrics {
             other_logins: logins(),
             login_time: Histogram::default(),
             activations: Family::new(&["live", "repeated", "refused"]),
-            ended: Family::new(&["closed", "kicked", "expired", "never_activated"]),
+            ended: Family::new(&["closed", "kicked", "replaced", "expired", "never_activated"]),
             streams_opened: Counter::default(),
             streams_cut: Counter::default(),
             log_lines_held_back: Counter::default(),

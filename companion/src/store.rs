@@ -6,9 +6,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::domain::credential::CredentialId;
+use crate::domain::same_user::Bound;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
 
+#[cfg(test)]
+pub(crate) mod behaviour;
 pub mod metered;
 pub mod redb;
 
@@ -20,20 +23,26 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>
 #[error("the store failed: {0}")]
 pub struct StoreError(pub String);
 
-/// What a login or an activation leaves behind, in one atomic step.
+/// What a login or an activation leaves behind, in one atomic step: all of it, or nothing.
 #[derive(Debug, Default)]
 pub struct Admission {
     /// Used up by this login; nothing happens if it was before.
     pub credential: Option<CredentialId>,
+    /// How many sessions its user may have.
+    pub bound: Option<Bound>,
     /// Lives from now on.
     pub session: Option<Session>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What came of an admission, judged in the order of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admitted {
-    Yes,
+    /// Done; these sessions ended for it.
+    Yes { replaced: Vec<Session> },
     /// The credential was used before; nothing changed.
     CredentialUsed,
+    /// The user has as many sessions as he may have; nothing changed.
+    TooManySessions,
 }
 
 /// One page of live sessions, in the order of their ids.

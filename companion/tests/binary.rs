@@ -11,12 +11,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use meshgate_companion::domain::key::{Key, hex};
-use meshgate_proto::edge::v1::{Mode, Refusal};
+use meshgate_proto::edge::v1::{Login, Mode, Refusal, from_proxy, to_proxy};
 use meshgate_proto::session::v1::{LoginRequest, login_request::Credential};
 use prost::Message as _;
 use tonic::Code;
 
-use support::process::{Process, issue, keys, meshgate, ok, spellings};
+use support::process::{Process, becomes, issue, keys, meshgate, ok, scrape, spellings, value};
 use support::{AUDIENCE, LAYOUT, NoiseClient, Proxy, forge};
 
 fn read_key(folder: &Path, name: &str) -> Key {
@@ -151,6 +151,45 @@ async fn operators_list_and_kick() {
     let output = run(&["session", "list"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is it running"));
+}
+
+#[tokio::test]
+async fn a_configuration_says_how_often_a_user_may_be_there() {
+    let folder = keys();
+    let path = folder.path();
+    let config = |rule: &str| {
+        let text = format!("[metrics]\nlisten = \"127.0.0.1:0\"\n[login]\n{rule}\n");
+        fs::write(path.join("c.toml"), text).unwrap();
+    };
+    config("same_user = \"refuse\"");
+    let process = Process::start(path, &["--config", "c.toml"]);
+    let mut proxy = Proxy::attach(&process.url(), "p", vec![]).await;
+    let login = || issue(path, "hmac.json", "ada");
+    let first = proxy.login(Mode::Ticket, login()).await.unwrap().session_id;
+    let refused = proxy.login(Mode::Ticket, login()).await.unwrap_err();
+    assert_eq!(refused.text, "this user is logged in already");
+
+    config("same_user = \"replace\"\nreplaced_code = 12");
+    process.signal("-HUP");
+    becomes(&process, "meshgate_companion_reloads_total{result=\"ok\"}", 1.0).await;
+    // The old one hears it before the new one begins.
+    let reference = from_proxy::Kind::Login(Login {
+        r#ref: 77,
+        mode: Mode::Ticket.into(),
+        audience: AUDIENCE.into(),
+        layout: LAYOUT.into(),
+        message: login().into(),
+        peer: "203.0.113.7:40112".into(),
+    });
+    proxy.send(reference).await;
+    let kick = proxy.kicked().await;
+    assert_eq!((kick.session_id, kick.reason.as_str()), (first, "logged in elsewhere"));
+    assert_eq!(kick.code, 12);
+    assert!(matches!(proxy.next().await, to_proxy::Kind::LoginAccepted(_)));
+    let page = scrape(&process, "GET /metrics");
+    let replaced = "meshgate_companion_sessions_ended_total{cause=\"replaced\"}";
+    let refused = "meshgate_companion_logins_total{mode=\"ticket\",result=\"too_many_sessions\"}";
+    assert_eq!((value(&page, replaced), value(&page, refused)), (1.0, 1.0));
 }
 
 #[test]

@@ -9,13 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meshgate_companion::domain::login::Policy;
+use meshgate_companion::domain::same_user::SameUser;
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::{
     KickSessionsRequest, ListSessionsRequest, Session, State, kick_sessions_request::Whom,
 };
-use meshgate_proto::edge::v1::{Hello, Mode, Refusal, from_proxy};
+use meshgate_proto::edge::v1::{Hello, Kick, Mode, Refusal, from_proxy};
 use meshgate_proto::session::v1::login_request::Credential;
 use redb::backends::InMemoryBackend;
+use tokio::sync::Barrier;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -298,4 +300,66 @@ async fn health_and_reflection_answer() {
     };
     let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     assert!(names.contains(&"meshgate.edge.v1.Edge".to_owned()), "{names:?}");
+}
+
+/// Fifty Noise logins of one user, activated at the same moment, each on a stream of its own:
+/// how many heard that they live, and the goodbyes that came after.
+async fn fifty(server: &Server) -> (usize, Vec<Kick>) {
+    let start = Arc::new(Barrier::new(50));
+    let tasks = (0..50).map(|number| {
+        let ticket = Credential::Ticket(server.keys.ticket("ada", |_| ()));
+        let client = NoiseClient::new(&server.keys.noise, ticket);
+        let (address, start) = (server.address.clone(), Arc::clone(&start));
+        tokio::spawn(async move {
+            let mut proxy = Proxy::attach(&address, &format!("p{number}"), vec![]).await;
+            let id = proxy.login(Mode::Noise, client.message).await.unwrap().session_id;
+            start.wait().await;
+            let lives = proxy.activate(&id).await.refused.is_empty();
+            (proxy, lives)
+        })
+    });
+    let mut lived = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        let (proxy, lives) = soon(task).await.unwrap();
+        lived.extend(lives.then_some(proxy));
+    }
+    let mut kicks = Vec::new();
+    let count = lived.len();
+    for mut proxy in lived {
+        kicks.extend(proxy.heard_at_most_a_kick().await);
+    }
+    (count, kicks)
+}
+
+async fn with_rule(same_user: SameUser) -> Server {
+    let store = RedbStore::with_backend(InMemoryBackend::new()).unwrap();
+    let policy = Policy { same_user, ..Policy::default() };
+    Server::with(store, Arc::new(KeyRing::new()), policy).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_logins_at_the_same_moment_one_lives_where_the_next_is_refused() {
+    let server = with_rule(SameUser::REFUSE).await;
+    let (lived, kicks) = fifty(&server).await;
+    assert_eq!((lived, kicks.len()), (1, 0));
+    assert_eq!(listed(&server).await.len(), 1);
+    // Now it is known before the handshake is answered.
+    let mut proxy = server.proxy("late").await;
+    let ticket = server.keys.ticket("ada", |_| ());
+    let refused = proxy.login(Mode::Ticket, ticket).await.unwrap_err();
+    assert_eq!(
+        (refused.refusal(), refused.text.as_str()),
+        (Refusal::TryAgain, "this user is logged in already")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_logins_at_the_same_moment_the_last_lives_where_the_old_is_replaced() {
+    let server = with_rule(SameUser::Replace { code: 9 }).await;
+    let (lived, kicks) = fifty(&server).await;
+    assert_eq!(kicks.len() + 1, lived);
+    for kick in kicks {
+        assert_eq!((kick.reason.as_str(), kick.code), ("logged in elsewhere", 9));
+    }
+    assert_eq!(listed(&server).await.len(), 1);
 }

@@ -1,11 +1,13 @@
 //! What a document means: addresses that parse, listeners that are protected, files by name.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use super::{Document, Tls, duration};
+use super::{Document, Login, Tls, duration};
 use crate::domain::bucket::Rate;
 use crate::domain::login::{Policy, SingleUse};
+use crate::domain::same_user::SameUser;
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
 use crate::service::tls::TlsFiles;
@@ -32,6 +34,11 @@ pub enum SettingsError {
          `admin.tokens` or `admin.peers`"
     )]
     OpenAdmin,
+    #[error(
+        "`login.same_user_max` goes with `login.same_user = \"allow\"`: `refuse` and `replace` leave \
+         one session"
+    )]
+    SameUserMax,
     #[error(transparent)]
     Exposed(#[from] Exposed),
     #[error(
@@ -82,6 +89,7 @@ impl Settings {
                 _ => SingleUse::Noise,
             },
             audiences: login.audiences.clone(),
+            same_user: same_user(login)?,
             max_under_way: usize::try_from(login.max_under_way).unwrap_or(usize::MAX),
             address_rate: rate(login.address_rate, login.address_burst),
             total_rate: rate(login.total_rate, login.total_burst),
@@ -89,6 +97,15 @@ impl Settings {
         let tokens = document.admin.tokens.clone();
         Ok(Self { edge, admin, tokens, metrics, policy, document })
     }
+}
+
+fn same_user(login: &Login) -> Result<SameUser, SettingsError> {
+    let rule = match login.same_user.as_str() {
+        "refuse" => SameUser::REFUSE,
+        "replace" => SameUser::Replace { code: login.replaced_code },
+        _ => return Ok(SameUser::Allow(NonZeroU32::new(login.same_user_max))),
+    };
+    if login.same_user_max > 0 { Err(SettingsError::SameUserMax) } else { Ok(rule) }
 }
 
 /// None a second means no limit.
@@ -209,6 +226,7 @@ mod tests {
             ("[edge]\npeers = [\"a\"]", "`edge.behind_mesh`"),
             ("[admin]\npeers = [\"a\"]", "`admin.tls.client_ca`"),
             ("[admin]\nbehind_mesh = true", "every workload"),
+            ("[login]\nsame_user = \"refuse\"\nsame_user_max = 2", "`login.same_user_max`"),
             (&format!("[admin]\nbehind_mesh = true\n{TLS}"), "exclude"),
         ] {
             let error = settings(text).unwrap_err().to_string();

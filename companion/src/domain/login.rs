@@ -18,6 +18,7 @@ use super::jwt::JwtKeys;
 use super::presence::{Accepted, ProxyStream, Word};
 use super::ration::Ration;
 use super::refusal::Why;
+use super::same_user::SameUser;
 use super::session::{Mode, Session, SessionId};
 use super::sessions::Sessions;
 use super::ticket::{PREFIX, TicketKeys};
@@ -51,6 +52,8 @@ pub struct Policy {
     /// Logins under way at once, over all streams; beyond, the one that has waited longest for
     /// its turn is told to try again.
     pub max_under_way: usize,
+    /// How many sessions a user may have at a time.
+    pub same_user: SameUser,
     /// How often one client address may try; `None`: as often as it likes.
     pub address_rate: Option<Rate>,
     /// The same for all together.
@@ -66,6 +69,7 @@ impl Default for Policy {
             // At a few thousand logins a second these wait for under a second, which clients
             // and the filter's deadline bear.
             max_under_way: 4096,
+            same_user: SameUser::default(),
             address_rate: None,
             total_rate: None,
         }
@@ -138,6 +142,7 @@ impl Logins {
         let under_way = Arc::new(Semaphore::new(policy.max_under_way));
         let (stopping, ration) = (AtomicBool::new(false), Ration::default());
         let max_under_way = policy.max_under_way;
+        sessions.set_same_user(policy.same_user);
         let rules = Live::new(Rules { keys, policy });
         Self {
             sessions,
@@ -153,6 +158,7 @@ impl Logins {
 
     /// Judges logins by these from now on. How many may be under way stays as it is.
     pub fn reload(&self, keys: Keys, policy: Policy) {
+        self.sessions.set_same_user(policy.same_user);
         self.rules.set(Rules { keys, policy });
     }
 

@@ -1,8 +1,8 @@
 //! Why a login fails, and how much of that anybody learns.
 //!
 //! The log says exactly why; the client hears one of a few sentences. Whoever guesses cannot tell
-//! an unknown key from a bad signature from an unknown user; "expired" and "used before" are
-//! said only about credentials whose signature was good.
+//! an unknown key from a bad signature from an unknown user; "expired", "used before" and "logged
+//! in already" are said only about credentials whose signature was good.
 
 /// The exact reason, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -35,6 +35,8 @@ pub enum Why {
     Expired,
     #[error("the credential was used before")]
     Used,
+    #[error("its user has as many sessions as he may have")]
+    TooManySessions,
     #[error("too many logins are under way")]
     TooMany,
     #[error("it waited too long while others came: shed")]
@@ -54,7 +56,7 @@ pub enum Why {
 }
 
 /// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
-pub const RESULTS: [&str; 23] = [
+pub const RESULTS: [&str; 24] = [
     "accepted",
     "malformed",
     "mode_not_offered",
@@ -70,6 +72,7 @@ pub const RESULTS: [&str; 23] = [
     "not_yet_valid",
     "expired",
     "used",
+    "too_many_sessions",
     "too_many",
     "shed",
     "address_too_fast",
@@ -85,6 +88,8 @@ pub const RESULTS: [&str; 23] = [
 pub enum Refusal {
     Unauthenticated,
     Expired,
+    /// Said only where the credential was good.
+    LoggedIn,
     TryAgain,
     Malformed,
 }
@@ -107,6 +112,7 @@ impl Why {
             Self::NotYetValid => "not_yet_valid",
             Self::Expired => "expired",
             Self::Used => "used",
+            Self::TooManySessions => "too_many_sessions",
             Self::TooMany => "too_many",
             Self::Shed => "shed",
             Self::AddressTooFast => "address_too_fast",
@@ -133,6 +139,7 @@ impl Why {
             | Self::UnacceptableIdentity
             | Self::NotYetValid => Refusal::Unauthenticated,
             Self::Expired | Self::Used => Refusal::Expired,
+            Self::TooManySessions => Refusal::LoggedIn,
             Self::TooMany
             | Self::Shed
             | Self::AddressTooFast
@@ -151,6 +158,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated => "login refused",
             Self::Expired => "the credential is no longer valid",
+            Self::LoggedIn => "this user is logged in already",
             Self::TryAgain => "no login just now, try again",
             Self::Malformed => "the login message is malformed",
         }
@@ -163,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_among_the_results() {
-        for why in [Why::Malformed, Why::Used, Why::Shed, Why::AddressTooFast, Why::AllTooFast] {
+        for why in [Why::Malformed, Why::Used, Why::TooManySessions, Why::Shed, Why::AllTooFast] {
             assert!(RESULTS.contains(&why.name()));
         }
     }

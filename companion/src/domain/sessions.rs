@@ -14,8 +14,10 @@ use super::presence::{
     Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
 };
 use super::refusal::Why;
+use super::same_user::{Bound, Over, SameUser};
 use super::session::{Farewell, Session, SessionId, State};
 use super::time::Clock;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::store::metered::Metered;
 use crate::store::{Admission, Admitted, Page, Store, StoreError};
@@ -25,12 +27,15 @@ const KICK_STEP: usize = 256;
 /// What a proxy hears of a session that ended while its stream was away.
 const ENDED_MEANWHILE: &str = "the session has ended";
 const EXPIRED: &str = "the session has expired";
+/// What the client hears whose session cannot go live beside the ones that its user has.
+const TOO_MANY_SESSIONS: &str = "this user is logged in already";
 
 pub struct Sessions {
     store: Arc<dyn Store>,
     presence: Presence,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    same_user: Live<SameUser>,
 }
 
 /// Whom a kick is for.
@@ -51,7 +56,12 @@ impl Sessions {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(Metered { store, metrics: Arc::clone(&metrics) });
-        Self { store, presence: Presence::default(), clock, metrics }
+        Self { store, presence: Presence::default(), clock, metrics, same_user: Live::default() }
+    }
+
+    /// How many sessions a user may have from now on. Those that there are stay.
+    pub fn set_same_user(&self, rule: SameUser) {
+        self.same_user.set(rule);
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -116,15 +126,18 @@ impl Sessions {
     }
 
     /// A Noise login was good: uses its credential up and lets the session wait for its
-    /// activation.
+    /// activation. It ends no other session of its user yet; whether it may live beside them is
+    /// asked now, so that the client hears it early, and decided when it is activated.
     pub async fn pend(
         &self,
         stream: &Arc<dyn ProxyStream>,
         credential: Option<CredentialId>,
         accepted: Accepted,
     ) -> Result<(), Why> {
-        if credential.is_some() {
-            self.admit(Admission { credential, session: None }).await?;
+        let bound = self.same_user.get().bound(&accepted.session, self.clock.now());
+        let refusing = bound.filter(|bound| matches!(bound.over, Over::Refuse { .. }));
+        if credential.is_some() || refusing.is_some() {
+            self.admit(Admission { credential, bound: refusing, session: None }).await?;
         }
         self.presence.pend(stream, accepted, self.clock.now());
         Ok(())
@@ -139,8 +152,9 @@ impl Sessions {
     ) -> Result<(), Why> {
         let id = accepted.session.id;
         self.presence.join(id, stream).map_err(|Gone| Why::EndedMeanwhile)?;
+        let bound = self.same_user.get().bound(&accepted.session, self.clock.now());
         let session = Some(accepted.session.clone());
-        if let Err(why) = self.admit(Admission { credential, session }).await {
+        if let Err(why) = self.admit(Admission { credential, bound, session }).await {
             self.presence.discard(id);
             return Err(why);
         }
@@ -171,10 +185,15 @@ impl Sessions {
             }
         };
         let proxy = session.proxy.clone();
-        let admission = Admission { credential: None, session: Some(session) };
-        if self.admit(admission).await.is_err() {
+        let bound = self.same_user.get().bound(&session, self.clock.now());
+        let admission = Admission { credential: None, bound, session: Some(session) };
+        if let Err(why) = self.admit(admission).await {
             count("refused");
-            return self.presence.refuse(id, reference, "no new sessions just now, try again");
+            let refused = match why {
+                Why::TooManySessions => TOO_MANY_SESSIONS,
+                _ => "no new sessions just now, try again",
+            };
+            return self.presence.refuse(id, reference, refused);
         }
         let live = Word::Activated { reference, refused: None };
         if self.presence.go_live(id, live).is_ok() {
@@ -187,10 +206,27 @@ impl Sessions {
     }
 
     async fn admit(&self, admission: Admission) -> Result<(), Why> {
+        let farewell = admission.bound.as_ref().and_then(Bound::farewell).cloned();
         match self.store.admit(admission).await {
-            Ok(Admitted::Yes) => Ok(()),
+            Ok(Admitted::Yes { replaced }) => {
+                if let Some(farewell) = farewell {
+                    self.replaced(replaced, &farewell);
+                }
+                Ok(())
+            }
             Ok(Admitted::CredentialUsed) => Err(Why::Used),
+            Ok(Admitted::TooManySessions) => Err(Why::TooManySessions),
             Err(_) => Err(Why::StoreAway),
+        }
+    }
+
+    /// Tells the sessions goodbye that ended for a newer one of their user. One that was
+    /// recorded and is not live yet finds out when it would go live.
+    fn replaced(&self, sessions: Vec<Session>, farewell: &Farewell) {
+        for session in sessions {
+            self.metrics.ended.count("replaced");
+            info!(session = %session.id, "session replaced by a newer one of its user");
+            self.presence.kick_recorded(session.id, Some(session.proxy), farewell.clone());
         }
     }
 

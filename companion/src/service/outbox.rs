@@ -148,7 +148,7 @@ fn message(word: Word) -> Kind {
             let number = match refusal {
                 Refusal::Unauthenticated => RefusalNumber::Unauthenticated,
                 Refusal::Expired => RefusalNumber::Expired,
-                Refusal::TryAgain => RefusalNumber::TryAgain,
+                Refusal::LoggedIn | Refusal::TryAgain => RefusalNumber::TryAgain,
                 Refusal::Malformed => RefusalNumber::Malformed,
             };
             Kind::LoginRefused(LoginRefused {

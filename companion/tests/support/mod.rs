@@ -314,6 +314,21 @@ impl Proxy {
         }
     }
 
+    /// What was said before the answer to one more login: nothing, or one kick.
+    pub async fn heard_at_most_a_kick(&mut self) -> Option<Kick> {
+        let message = b"garbage".to_vec();
+        let login = Login { mode: Mode::Ticket.into(), message, ..Login::default() };
+        self.send(from_proxy::Kind::Login(login)).await;
+        let mut kick = None;
+        loop {
+            match self.next().await {
+                to_proxy::Kind::Kick(said) if kick.is_none() => kick = Some(said),
+                to_proxy::Kind::LoginRefused(_) => return kick,
+                other => panic!("neither one kick nor a refusal but {other:?}"),
+            }
+        }
+    }
+
     /// Asserts that nothing was said before the answer to one more login.
     pub async fn heard_nothing(&mut self) {
         let refused = self.login(Mode::Ticket, "garbage").await.unwrap_err();

@@ -409,3 +409,122 @@ async fn pages_hold_pending_and_live_sessions_in_one_order() {
         assert_eq!(seen, made, "by {limit}");
     }
 }
+
+fn replaced() -> String {
+    "kick logged in elsewhere 7".into()
+}
+
+#[tokio::test]
+async fn a_newer_login_replaces_the_older_one_wherever_it_is() {
+    let world = World::new();
+    world.sessions.set_same_user(SameUser::Replace { code: 7 });
+    let (line1, stream1) = world.stream(1, "p", vec![]).await;
+    let (line2, stream2) = world.stream(2, "q", vec![]).await;
+    let first = world.live(&stream1, "ada").await;
+    world.live(&stream2, "bob").await;
+    world.live(&stream2, "ada").await;
+    assert_eq!(told(&line1), ["accepted 1".into(), replaced()]);
+    assert_eq!(told(&line2), ["accepted 1", "accepted 1"]);
+    assert_eq!(world.listed().await, [("ada".into(), State::Live), ("bob".into(), State::Live)]);
+    assert_eq!(world.sessions.metrics().ended.value("replaced"), 1);
+    // One that was away hears it when its proxy is back.
+    world.sessions.close(stream2.id());
+    world.live(&stream1, "bob").await;
+    assert_eq!(world.sessions.store().find(vec![first]).await, Ok(vec![None]));
+    let bob = world.sessions.store().list(Page { user: Some("bob".into()), after: None, limit: 9 });
+    assert_eq!(bob.await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pending_login_ends_nobody_before_it_is_activated() {
+    let world = World::new();
+    world.sessions.set_same_user(SameUser::Replace { code: 7 });
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    world.live(&stream, "ada").await;
+    let accepted = world.accepted("ada", "p");
+    let id = accepted.session.id;
+    let credential = Some(CredentialId::new(START.after(LIFETIME), "k", b"jti"));
+    world.sessions.pend(&stream, credential, accepted).await.unwrap();
+    assert_eq!(told(&line), ["accepted 1", "accepted 1"]);
+    world.sessions.activate(&stream, 1, id).await;
+    assert_eq!(told(&line), [replaced(), "activated".into()]);
+    assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
+}
+
+#[tokio::test]
+async fn whether_a_session_may_live_is_asked_again_at_its_activation() {
+    let world = World::new();
+    world.sessions.set_same_user(SameUser::REFUSE);
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let (one, two) = (world.accepted("ada", "p"), world.accepted("ada", "p"));
+    let (first, second) = (one.session.id, two.session.id);
+    world.sessions.pend(&stream, None, one).await.unwrap();
+    // The first one only waits: it is in nobody's way.
+    world.sessions.pend(&stream, None, two).await.unwrap();
+    world.sessions.activate(&stream, 1, second).await;
+    world.sessions.activate(&stream, 1, first).await;
+    assert_eq!(told(&line), ["accepted 1", "accepted 1", "activated", "not activated"]);
+    assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
+    // Now the answer is known at the login, and its credential is not used up by it.
+    let credential = Some(CredentialId::new(START.after(LIFETIME), "k", b"jti"));
+    let pend = || world.sessions.pend(&stream, credential, world.accepted("ada", "p"));
+    assert_eq!(pend().await, Err(Why::TooManySessions));
+    world.sessions.ended(stream.id(), second).await;
+    assert_eq!(pend().await, Ok(()));
+}
+
+/// Fifty ticket logins and fifty activations of one user at the same moment; what their clients
+/// heard, in no order.
+async fn hundred(world: &Arc<World>) -> Vec<String> {
+    let mut waiting = Vec::new();
+    for number in 0..50 {
+        let (line, stream) = world.stream(number, "p", vec![]).await;
+        let noise = world.accepted("ada", "p");
+        let pending = noise.session.id;
+        world.sessions.pend(&stream, None, noise).await.unwrap();
+        told(&line);
+        waiting.push((line, stream, pending));
+    }
+    let mut tasks = Vec::new();
+    for (_, stream, pending) in &waiting {
+        let ticket = world.accepted("ada", "p");
+        let (sessions, again) = (Arc::clone(&world.sessions), Arc::clone(stream));
+        tasks.push(tokio::spawn(async move {
+            let _ = sessions.join(&again, None, ticket).await;
+        }));
+        let (sessions, stream, id) = (Arc::clone(&world.sessions), Arc::clone(stream), *pending);
+        tasks.push(tokio::spawn(async move { sessions.activate(&stream, 1, id).await }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    waiting.iter().flat_map(|(line, ..)| told(line)).collect()
+}
+
+fn times(said: &[String], wanted: &str) -> usize {
+    said.iter().filter(|said| said.starts_with(wanted)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_at_the_same_moment_one_lives_under_refuse() {
+    let world = Arc::new(World::new());
+    world.sessions.set_same_user(SameUser::REFUSE);
+    let said = hundred(&world).await;
+    let (accepted, activated) = (times(&said, "accepted"), times(&said, "activated"));
+    assert_eq!(accepted + activated, 1, "{said:?}");
+    assert_eq!(times(&said, "kick"), 0, "{said:?}");
+    assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
+    assert_eq!(world.sessions.held(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_at_the_same_moment_one_lives_under_replace() {
+    let world = Arc::new(World::new());
+    world.sessions.set_same_user(SameUser::Replace { code: 7 });
+    let said = hundred(&world).await;
+    // Whoever heard that he lives heard that he was replaced, but one.
+    let lived = times(&said, "accepted") + times(&said, "activated");
+    assert_eq!(lived, times(&said, "kick logged in elsewhere") + 1, "{said:?}");
+    assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
+    assert_eq!(world.sessions.held(), 1);
+}

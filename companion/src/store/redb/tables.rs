@@ -5,7 +5,7 @@ use std::ops::Bound;
 use redb::{Error, ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
 use super::record;
-use crate::domain::credential::CredentialId;
+use crate::domain::same_user::{Bound as UserBound, Over};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
 use crate::store::{Admission, Admitted, Page, Swept};
@@ -99,23 +99,58 @@ impl<'txn> WriteTables<'txn> {
     }
 
     pub fn admit(&mut self, admission: Admission) -> Result<Admitted, Error> {
-        if let Some(credential) = admission.credential
-            && !self.use_up(&credential)?
+        let Admission { credential, bound, session } = admission;
+        if let Some(credential) = &credential
+            && self.credentials.get(credential.as_bytes())?.is_some()
         {
             return Ok(Admitted::CredentialUsed);
         }
-        if let Some(session) = admission.session {
+        let mut in_the_way = Vec::new();
+        if let Some(bound) = &bound {
+            let others = self.live_of(bound)?;
+            match bound.over {
+                Over::Refuse { limit } if others.len() >= limit.get() as usize => {
+                    return Ok(Admitted::TooManySessions);
+                }
+                Over::End { .. } if session.is_some() => in_the_way = others,
+                Over::Refuse { .. } | Over::End { .. } => {}
+            }
+        }
+        if let Some(credential) = &credential {
+            self.credentials.insert(credential.as_bytes(), ())?;
+        }
+        let replaced = self.end(&in_the_way)?;
+        if let Some(session) = session {
             let id = session.id;
             self.by_user.insert(user_key(&session.identity.user, id).as_slice(), ())?;
             self.by_expiry.insert(&expiry_key(session.expires_at, id), ())?;
             self.sessions.insert(id.as_bytes(), record::encode(session).as_slice())?;
         }
-        Ok(Admitted::Yes)
+        Ok(Admitted::Yes { replaced })
     }
 
-    /// `false` if it was used before.
-    fn use_up(&mut self, credential: &CredentialId) -> Result<bool, Error> {
-        Ok(self.credentials.insert(credential.as_bytes(), ())?.is_none())
+    /// The user's sessions that have not expired; no more of them than decide the matter.
+    fn live_of(&self, bound: &UserBound) -> Result<Vec<SessionId>, Error> {
+        let enough = match bound.over {
+            Over::Refuse { limit } => limit.get() as usize,
+            Over::End { .. } => usize::MAX,
+        };
+        let first = user_key(&bound.user, SessionId::from_bytes([0; 16]));
+        let last = user_key(&bound.user, SessionId::from_bytes([0xff; 16]));
+        let mut live = Vec::new();
+        for entry in self.by_user.range::<&[u8]>(first.as_slice()..=last.as_slice())? {
+            let (key, _) = entry?;
+            let Some(id) = key.value().last_chunk() else { continue };
+            let Some(bytes) = self.sessions.get(id)? else { continue };
+            let id = SessionId::from_bytes(*id);
+            if record::decode(id, bytes.value())?.expires_at > bound.now {
+                live.push(id);
+            }
+            if live.len() >= enough {
+                break;
+            }
+        }
+        Ok(live)
     }
 
     pub fn end(&mut self, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
