@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod credential;
+pub mod filter;
 pub mod handshake;
 pub mod jwt;
 pub mod key;

@@ -80,14 +80,16 @@ pub enum Operation {
     End,
     Find,
     List,
+    Count,
     Sweep,
 }
 
-const OPERATIONS: [(Operation, &str); 5] = [
+const OPERATIONS: [(Operation, &str); 6] = [
     (Operation::Admit, "admit"),
     (Operation::End, "end"),
     (Operation::Find, "find"),
     (Operation::List, "list"),
+    (Operation::Count, "count"),
     (Operation::Sweep, "sweep"),
 ];
 

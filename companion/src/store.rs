@@ -45,7 +45,7 @@ pub enum Admitted {
     TooManySessions,
 }
 
-/// One page of live sessions, in the order of their ids.
+/// Asks for one page of live sessions, in the order of their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Only this user's.
@@ -53,6 +53,13 @@ pub struct Page {
     /// Only those after this one.
     pub after: Option<SessionId>,
     pub limit: usize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub sessions: Vec<Session>,
+    /// After which the next page begins, if there may be one.
+    pub next: Option<SessionId>,
 }
 
 /// What a sweep removed.
@@ -74,7 +81,10 @@ pub trait Store: Send + Sync {
     /// The sessions of these ids, in their order.
     fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>>;
 
-    fn list(&self, page: Page) -> Answer<Vec<Session>>;
+    fn list(&self, page: Page) -> Answer<Listed>;
+
+    /// How many sessions there are, without looking at each.
+    fn count(&self) -> Answer<u64>;
 
     /// Removes some of what expired before `now`: a bounded amount of work, in the order of
     /// expiry.

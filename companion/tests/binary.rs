@@ -147,6 +147,8 @@ async fn operators_list_and_kick() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("no session"));
     assert_eq!(run(&["session", "kick", "nonsense"]).status.code(), Some(1));
     assert_eq!(run(&["session", "kick"]).status.code(), Some(2));
+    assert_eq!(run(&["session", "kick", &hex(&bob), "--user", "bob"]).status.code(), Some(2));
+    assert_eq!(run(&["session", "kick", "--user", ""]).status.code(), Some(1));
     drop(process);
     let output = run(&["session", "list"]);
     assert_eq!(output.status.code(), Some(1));
@@ -190,6 +192,54 @@ async fn a_configuration_says_how_often_a_user_may_be_there() {
     let replaced = "meshgate_companion_sessions_ended_total{cause=\"replaced\"}";
     let refused = "meshgate_companion_logins_total{mode=\"ticket\",result=\"too_many_sessions\"}";
     assert_eq!((value(&page, replaced), value(&page, refused)), (1.0, 1.0));
+}
+
+#[tokio::test]
+async fn operators_find_count_and_kick_by_what_a_credential_says() {
+    let folder = keys();
+    let process = Process::start(folder.path(), &[]);
+    let run =
+        |args: &[&str]| meshgate(folder.path(), &[args, &["--server", &process.admin]].concat());
+    let mut proxy = Proxy::attach(&process.url(), "proxy-1", vec![]).await;
+    for (user, zone, role) in [("ada", "7", "player"), ("bob", "8", "player"), ("eve", "7", "gm")] {
+        let zone = format!("zone={zone}");
+        let more = ["--claim", &zone, "--role", role];
+        let base =
+            ["ticket", "issue", "--key", "hmac.json", "--audience", AUDIENCE, "--user", user];
+        let ticket = ok(meshgate(folder.path(), &[&base[..], &more].concat()));
+        proxy.login(Mode::Ticket, ticket.trim()).await.unwrap();
+    }
+    let users = |args: &[&str]| -> Vec<String> {
+        let text = ok(run(&[&["session", "list", "--json"], args].concat()));
+        let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let sessions = list.as_array().unwrap().iter();
+        let mut users: Vec<_> =
+            sessions.map(|session| session["user"].as_str().unwrap().to_owned()).collect();
+        users.sort();
+        users
+    };
+    assert_eq!(users(&["--label", "zone=7"]), ["ada", "eve"]);
+    assert_eq!(users(&["--label", "zone=7", "--role", "gm"]), ["eve"]);
+    assert_eq!(users(&["--proxy", "proxy-1", "--state", "live"]).len(), 3);
+    assert_eq!(users(&["--state", "pending"]).len(), 0);
+    assert_eq!(users(&["--audience", "other"]).len(), 0);
+
+    // Pages follow each other.
+    let first = run(&["session", "list", "--limit", "2", "--json"]);
+    let told = String::from_utf8(first.stderr.clone()).unwrap();
+    let after = told.split("--after ").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(users(&["--limit", "2"]).len(), 2);
+    assert_eq!(users(&["--after", after]).len(), 1);
+
+    let count = ok(run(&["session", "count", "--json"]));
+    assert_eq!(count, "{\"live\":3,\"live_here\":3,\"pending_here\":0}\n");
+    let kick = ["session", "kick", "--label", "zone=7", "--reason", "zone closes"];
+    assert_eq!(ok(run(&kick)), "2 ended\n");
+    assert_eq!(proxy.kicked().await.reason, "zone closes");
+    proxy.kicked().await;
+    assert_eq!(users(&[]), ["bob"]);
+    assert_eq!(run(&kick).status.code(), Some(1));
+    assert!(ok(run(&["session", "count"])).starts_with("1 live"));
 }
 
 #[test]

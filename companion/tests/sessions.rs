@@ -12,7 +12,7 @@ use meshgate_companion::domain::login::Policy;
 use meshgate_companion::domain::same_user::SameUser;
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::{
-    KickSessionsRequest, ListSessionsRequest, Session, State, kick_sessions_request::Whom,
+    Filter, KickSessionsRequest, ListSessionsRequest, Session, State, kick_sessions_request::Whom,
 };
 use meshgate_proto::edge::v1::{Hello, Kick, Mode, Refusal, from_proxy};
 use meshgate_proto::session::v1::login_request::Credential;
@@ -27,6 +27,11 @@ use support::{Disk, KeyRing, NoiseClient, Proxy, Server, soon};
 
 fn kick_user(user: &str) -> KickSessionsRequest {
     let whom = Some(Whom::User(user.into()));
+    KickSessionsRequest { whom, reason: "maintenance".into(), code: 42 }
+}
+
+fn kick_matching(filter: Filter) -> KickSessionsRequest {
+    let whom = Some(Whom::Matching(filter));
     KickSessionsRequest { whom, reason: "maintenance".into(), code: 42 }
 }
 
@@ -145,9 +150,21 @@ async fn an_operators_mistakes_are_named() {
     assert!(admin.list_sessions(request).await.unwrap_err().message().contains("page_size"));
     let request = ListSessionsRequest { page_token: "x".into(), ..Default::default() };
     assert!(admin.list_sessions(request).await.unwrap_err().message().contains("page_token"));
+    let filter = Some(Filter { user: "ada".into(), ..Filter::default() });
+    let request = ListSessionsRequest { user: "bob".into(), filter, ..Default::default() };
+    assert!(admin.list_sessions(request).await.unwrap_err().message().contains("differ"));
     for (request, named) in [
         (KickSessionsRequest::default(), "session_id"),
         (kick_user(""), "user"),
+        (kick_matching(Filter::default()), "matching"),
+        (kick_matching(Filter { state: 9, ..Filter::default() }), "state"),
+        (
+            kick_matching(Filter {
+                claims: (0..33).map(|n| (n.to_string(), String::new())).collect(),
+                ..Filter::default()
+            }),
+            "claims",
+        ),
         (kick_session(b"short"), "16 bytes"),
         (KickSessionsRequest { reason: "r".repeat(257), ..kick_user("a") }, "reason"),
     ] {

@@ -1,12 +1,14 @@
 //! `meshgate session`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use meshgate_proto::admin::v1::admin_client::AdminClient;
 use meshgate_proto::admin::v1::{
-    KickSessionsRequest, ListSessionsRequest, Session as SessionMessage, State,
-    kick_sessions_request::Whom,
+    CountSessionsRequest, Filter, KickSessionsRequest, ListSessionsRequest,
+    Session as SessionMessage, State, kick_sessions_request::Whom,
 };
 use serde_json::json;
 
@@ -23,7 +25,9 @@ const PAGE: u32 = 1000;
 pub enum Session {
     /// List pending and live sessions
     List(List),
-    /// Throw out a session, or all sessions of a user
+    /// Count sessions by state
+    Count(Count),
+    /// Throw out a session, or all that match
     Kick(Kick),
 }
 
@@ -31,8 +35,65 @@ impl Session {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => block_on(list.run()),
+            Self::Count(count) => block_on(count.run()),
             Self::Kick(kick) => block_on(kick.run()),
         }
+    }
+}
+
+/// Which sessions are meant: all that is given must be true of one
+#[derive(Args, Clone)]
+#[group(id = "matching", multiple = true)]
+struct Matching {
+    /// Of this user
+    #[arg(long)]
+    user: Option<String>,
+    /// With this claim in their credential; may be given several times
+    #[arg(long, value_name = "CLAIM=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// With this role
+    #[arg(long)]
+    role: Option<String>,
+    /// Of this audience
+    #[arg(long)]
+    audience: Option<String>,
+    /// Held by this proxy
+    #[arg(long)]
+    proxy: Option<String>,
+    /// In this state
+    #[arg(long, value_parser = PossibleValuesParser::new(["pending", "live"]))]
+    state: Option<String>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or_else(|| format!("`{text}`: write CLAIM=VALUE"))?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+impl Matching {
+    /// An error where a filter's empty text, which means "any", would stand for something else.
+    fn filter(self) -> anyhow::Result<Filter> {
+        let Self { user, label, role, audience, proxy, state } = self;
+        let given = |name: &str, value: Option<String>| {
+            anyhow::ensure!(value.as_deref() != Some(""), "--{name} must not be empty");
+            Ok(value.unwrap_or_default())
+        };
+        let state = match state.as_deref() {
+            Some("pending") => State::Pending,
+            Some("live") => State::Live,
+            _ => State::Unspecified,
+        };
+        let count = label.len();
+        let claims: BTreeMap<_, _> = label.into_iter().collect();
+        anyhow::ensure!(claims.len() == count, "--label names a claim twice");
+        Ok(Filter {
+            user: given("user", user)?,
+            claims,
+            role: given("role", role)?,
+            audience: given("audience", audience)?,
+            proxy: given("proxy", proxy)?,
+            state: state.into(),
+        })
     }
 }
 
@@ -40,12 +101,14 @@ impl Session {
 pub struct List {
     #[command(flatten)]
     connect: Connect,
-    /// Only this user's sessions
-    #[arg(long)]
-    user: Option<String>,
+    #[command(flatten)]
+    matching: Matching,
     /// At most so many
     #[arg(long, default_value_t = 1000)]
     limit: usize,
+    /// Go on after this session, the last one of the list before
+    #[arg(long, value_name = "SESSION", default_value = "")]
+    after: String,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -53,14 +116,16 @@ pub struct List {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
+        let filter = self.matching.filter()?;
         let mut admin = AdminClient::new(self.connect.connection().await?);
         let mut sessions = Vec::new();
-        let mut page_token = String::new();
+        let mut page_token = self.after;
         let more = loop {
             let request = ListSessionsRequest {
-                user: self.user.clone().unwrap_or_default(),
+                user: String::new(),
                 page_size: PAGE,
                 page_token,
+                filter: Some(filter.clone()),
             };
             let page = admin.list_sessions(request).await.map_err(said)?.into_inner();
             sessions.extend(page.sessions);
@@ -76,8 +141,9 @@ impl List {
         } else {
             print_table(&sessions);
         }
-        if more {
-            eprintln!("there are more: raise --limit, or choose a --user");
+        if more && let Some(last) = sessions.last() {
+            let last = hex(&last.session_id);
+            eprintln!("there are more: --after {last} goes on, --user and --label narrow it down");
         }
         Ok(())
     }
@@ -93,6 +159,9 @@ fn to_json(session: &SessionMessage) -> serde_json::Value {
         "audience": session.audience,
         "created_at_ms": session.created_at_ms,
         "expires_at_ms": session.expires_at_ms,
+        "claims": session.claims,
+        "roles": session.roles,
+        "client": session.client,
     })
 }
 
@@ -143,8 +212,15 @@ fn state(session: &SessionMessage) -> &'static str {
 pub struct Kick {
     #[command(flatten)]
     connect: Connect,
+    /// The session, 32 hexadecimal digits as `session list` prints them
+    #[arg(
+        value_name = "SESSION",
+        conflicts_with = "matching",
+        required_unless_present = "matching"
+    )]
+    session: Option<String>,
     #[command(flatten)]
-    whom: WhomArgs,
+    matching: Matching,
     /// Goes to the client
     #[arg(long, default_value = "ended by an operator")]
     reason: String,
@@ -156,30 +232,17 @@ pub struct Kick {
     json: bool,
 }
 
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct WhomArgs {
-    /// The session, 32 hexadecimal digits as `session list` prints them
-    #[arg(value_name = "SESSION")]
-    session: Option<String>,
-    /// All sessions of this user
-    #[arg(long)]
-    user: Option<String>,
-}
-
 impl Kick {
     async fn run(self) -> anyhow::Result<()> {
-        let (whom, name) = match (self.whom.session, self.whom.user) {
-            (Some(text), _) => {
+        let filter = self.matching.filter()?;
+        let whom = match self.session {
+            Some(text) => {
                 let id = SessionId::from_hex(&text).ok_or_else(|| {
                     anyhow::anyhow!("`{text}` is no session id: they have 32 hexadecimal digits")
                 })?;
-                (Whom::SessionId(id.as_bytes().to_vec()), format!("session {text}"))
+                Whom::SessionId(id.as_bytes().to_vec())
             }
-            (None, user) => {
-                let user = user.unwrap_or_default();
-                (Whom::User(user.clone()), format!("user `{user}`"))
-            }
+            None => Whom::Matching(filter),
         };
         let request =
             KickSessionsRequest { whom: Some(whom), reason: self.reason, code: self.code };
@@ -190,7 +253,34 @@ impl Kick {
         } else if ended > 0 {
             println!("{ended} ended");
         }
-        anyhow::ensure!(ended > 0, "{name}: no session to end");
+        anyhow::ensure!(ended > 0, "no session to end: none matches");
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+pub struct Count {
+    #[command(flatten)]
+    connect: Connect,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Count {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut admin = AdminClient::new(self.connect.connection().await?);
+        let count = admin.count_sessions(CountSessionsRequest {}).await.map_err(said)?.into_inner();
+        let (live, live_here, pending_here) = (count.live, count.live_here, count.pending_here);
+        if self.json {
+            println!(
+                "{}",
+                json!({ "live": live, "live_here": live_here, "pending_here": pending_here })
+            );
+        } else {
+            println!("{live} live, {live_here} of them on proxies that are attached here");
+            println!("{pending_here} pending here");
+        }
         Ok(())
     }
 }

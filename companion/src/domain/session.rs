@@ -23,6 +23,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::credential::Identity;
 use super::key::hex;
 use super::refusal::Why;
@@ -105,7 +107,8 @@ pub struct Session {
     pub expires_at: UnixMillis,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     Pending,
     Live,

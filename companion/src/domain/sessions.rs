@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tracing::{debug, info, warn};
 
 use super::credential::CredentialId;
+use super::filter::Filter;
 use super::presence::{
     Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
 };
@@ -24,6 +25,11 @@ use crate::store::{Admission, Admitted, Page, Store, StoreError};
 
 /// Sessions that end in one step of a larger kick.
 const KICK_STEP: usize = 256;
+/// Sessions that are looked at in one step of a search.
+const SEARCH_STEP: usize = 1000;
+/// One page of a search looks at so many and no more: the next page goes on from there. Some
+/// ten milliseconds.
+const MAX_LOOKED_AT: usize = 10_000;
 /// What a proxy hears of a session that ended while its stream was away.
 const ENDED_MEANWHILE: &str = "the session has ended";
 const EXPIRED: &str = "the session has expired";
@@ -42,13 +48,24 @@ pub struct Sessions {
 #[derive(Clone, Debug)]
 pub enum Whom {
     Session(SessionId),
-    User(String),
+    /// All of them; an empty filter means everybody.
+    Matching(Filter),
 }
 
-/// One page of sessions.
-#[derive(Debug)]
+/// Asks for a page of pending and live sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    pub filter: Filter,
+    /// Only those after this one.
+    pub after: Option<SessionId>,
+    pub limit: usize,
+}
+
+/// One page of sessions, in the order of their ids.
+#[derive(Debug, Default)]
 pub struct Listing {
     pub sessions: Vec<(Session, State)>,
+    /// After which the next page begins. A page before it may be short, or empty.
     pub next: Option<SessionId>,
 }
 
@@ -257,27 +274,33 @@ impl Sessions {
 
     /// Throws sessions out, wherever they are; answers how many.
     pub async fn kick(&self, whom: Whom, farewell: Farewell) -> Result<u32, StoreError> {
-        let mut ended = 0_u32;
         match whom {
-            Whom::Session(id) => ended = self.kick_these(vec![id], &farewell).await?,
-            Whom::User(user) => {
-                let begun = self.clock.now();
-                let pending = self.presence.pending(|session| session.identity.user == user);
-                let mut ids: Vec<_> = pending.into_iter().map(|session| session.id).collect();
-                let mut after = None;
-                loop {
-                    ended = ended.saturating_add(self.kick_these(ids, &farewell).await?);
-                    let page = Page { user: Some(user.clone()), after, limit: KICK_STEP };
-                    // Whoever logs in after the kick began is not meant, or this might never end.
-                    let mut live = self.store.list(page).await?;
-                    live.retain(|session| session.created_at <= begun);
-                    let Some(last) = live.last() else { break };
-                    after = Some(last.id);
-                    ids = live.into_iter().map(|session| session.id).collect();
-                }
+            Whom::Session(id) => self.kick_these(vec![id], &farewell).await,
+            Whom::Matching(filter) => self.kick_matching(&filter, &farewell).await,
+        }
+    }
+
+    async fn kick_matching(&self, filter: &Filter, farewell: &Farewell) -> Result<u32, StoreError> {
+        let begun = self.clock.now();
+        let pending = self.presence.pending(|session| filter.takes(session, State::Pending));
+        let ids = pending.into_iter().map(|session| session.id).collect();
+        let mut ended = self.kick_these(ids, farewell).await?;
+        let mut after = None;
+        loop {
+            let page = Page { user: filter.user.clone(), after, limit: KICK_STEP };
+            let listed = self.store.list(page).await?;
+            let mut meant = listed.sessions;
+            // Whoever logs in after the kick began is not meant, or this might never end.
+            meant.retain(|session| {
+                session.created_at <= begun && filter.takes(session, State::Live)
+            });
+            let ids = meant.into_iter().map(|session| session.id).collect();
+            ended = ended.saturating_add(self.kick_these(ids, farewell).await?);
+            after = listed.next;
+            if after.is_none() {
+                return Ok(ended);
             }
         }
-        Ok(ended)
     }
 
     async fn kick_these(
@@ -320,31 +343,50 @@ impl Sessions {
         Ok(u32::try_from(ended.len()).unwrap_or(u32::MAX))
     }
 
-    /// Pending and live sessions in the order of their ids, and after which the next page
-    /// begins, if there is one.
-    pub async fn list(&self, page: Page) -> Result<Listing, StoreError> {
-        let now = self.clock.now();
-        let (limit, after, user) = (page.limit, page.after, page.user.clone());
-        let live = self.store.list(page).await?;
-        // A full page of live ones may stop before pending ones with larger ids: those come
-        // with a later page.
-        let full = live.last().filter(|_| live.len() >= limit).map(|session| session.id);
-        let pending = self.presence.pending(|session| {
-            after.is_none_or(|after| session.id > after)
-                && full.is_none_or(|end| session.id < end)
-                && user.as_ref().is_none_or(|user| &session.identity.user == user)
-        });
-        let mut sessions: Vec<_> = live
-            .into_iter()
-            .filter(|session| session.expires_at > now)
-            .map(|session| (session, State::Live))
-            .chain(pending.into_iter().map(|session| (session, State::Pending)))
-            .collect();
-        sessions.sort_by_key(|(session, _)| session.id);
-        let cut = sessions.len() > limit;
-        sessions.truncate(limit);
-        let last = sessions.last().map(|(session, _)| session.id);
-        Ok(Listing { next: if cut { last } else { full }, sessions })
+    /// Pending and live sessions that the filter takes.
+    pub async fn list(&self, search: Search) -> Result<Listing, StoreError> {
+        let Search { filter, mut after, limit } = search;
+        let (now, mut looked_at) = (self.clock.now(), 0_usize);
+        let mut found = Vec::new();
+        loop {
+            // What the store finds by itself needs no looking at.
+            let step = if filter.is_empty() || filter.is_user_alone() {
+                limit.saturating_sub(found.len())
+            } else {
+                SEARCH_STEP
+            };
+            let page = Page { user: filter.user.clone(), after, limit: step };
+            let listed = self.store.list(page).await?;
+            looked_at = looked_at.saturating_add(step);
+            // Pending ones with larger ids than the last live one come with a later page.
+            let pending = self.presence.pending(|session| {
+                after.is_none_or(|after| session.id > after)
+                    && listed.next.is_none_or(|end| session.id < end)
+                    && filter.takes(session, State::Pending)
+            });
+            let mut more: Vec<_> = listed
+                .sessions
+                .into_iter()
+                .filter(|live| live.expires_at > now && filter.takes(live, State::Live))
+                .map(|session| (session, State::Live))
+                .chain(pending.into_iter().map(|session| (session, State::Pending)))
+                .collect();
+            more.sort_by_key(|(session, _)| session.id);
+            found.append(&mut more);
+            after = listed.next;
+            if found.len() > limit {
+                found.truncate(limit);
+                after = found.last().map(|(session, _)| session.id);
+            }
+            if after.is_none() || found.len() >= limit || looked_at >= MAX_LOOKED_AT {
+                return Ok(Listing { sessions: found, next: after });
+            }
+        }
+    }
+
+    /// How many live sessions the store has, and what is held here.
+    pub async fn count(&self) -> Result<(u64, Census), StoreError> {
+        Ok((self.store.count().await?, self.presence.census()))
     }
 
     /// Ends what is over: pending sessions past their time and a bounded number of live ones.

@@ -5,18 +5,21 @@ use std::time::Instant;
 
 use meshgate_proto::admin::v1::admin_server::Admin;
 use meshgate_proto::admin::v1::{
-    KickSessionsRequest, KickSessionsResponse, ListSessionsRequest, ListSessionsResponse,
-    Session as SessionMessage, State as StateNumber, kick_sessions_request,
+    CountSessionsRequest, CountSessionsResponse, Filter as FilterMessage, KickSessionsRequest,
+    KickSessionsResponse, ListSessionsRequest, ListSessionsResponse, Session as SessionMessage,
+    State as StateNumber, kick_sessions_request,
 };
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::peer::Peer;
 use super::rights::Caller;
+use crate::domain::credential::MAX_CLAIMS;
+use crate::domain::filter::Filter;
 use crate::domain::key::hex;
 use crate::domain::session::{Farewell, Session, SessionId, State};
-use crate::domain::sessions::{Sessions, Whom};
-use crate::store::{Page, StoreError};
+use crate::domain::sessions::{Search, Sessions, Whom};
+use crate::store::StoreError;
 
 const DEFAULT_PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
@@ -42,9 +45,24 @@ impl Admin for AdminService {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         let audit = Audit::of(&request, "ListSessions");
         let request = request.into_inner();
-        let asked = format!("user={:?} page_size={}", request.user, request.page_size);
+        let user = request.user.clone();
+        let given = FilterMessage { user, ..FilterMessage::default() };
+        let filter = request.filter.as_ref().map(in_words).unwrap_or_default();
+        let asked = format!("{}{filter} page_size={}", in_words(&given), request.page_size);
+        let asked = asked.trim_start();
         let answer = self.list(request).await;
-        audit.write(&self.sessions, &asked, answer.as_ref().map(|page| page.sessions.len()));
+        audit.write(&self.sessions, asked, answer.as_ref().map(|page| page.sessions.len()));
+        answer.map(Response::new)
+    }
+
+    async fn count_sessions(
+        &self,
+        request: Request<CountSessionsRequest>,
+    ) -> Result<Response<CountSessionsResponse>, Status> {
+        let audit = Audit::of(&request, "CountSessions");
+        let answer = self.count().await;
+        let live = |answer: &CountSessionsResponse| usize::try_from(answer.live).unwrap_or(0);
+        audit.write(&self.sessions, "", answer.as_ref().map(live));
         answer.map(Response::new)
     }
 
@@ -57,6 +75,9 @@ impl Admin for AdminService {
         let asked = match &request.whom {
             Some(kick_sessions_request::Whom::SessionId(id)) => format!("session={}", hex(id)),
             Some(kick_sessions_request::Whom::User(user)) => format!("user={user:?}"),
+            Some(kick_sessions_request::Whom::Matching(filter)) => {
+                format!("matching{}", in_words(filter))
+            }
             None => "nobody".into(),
         };
         let asked = format!("{asked} reason={:?} code={}", request.reason, request.code);
@@ -85,15 +106,29 @@ impl AdminService {
                     .ok_or_else(|| Status::invalid_argument("`page_token` is not one of mine"))?,
             ),
         };
-        let page = Page {
-            user: Some(request.user).filter(|user| !user.is_empty()),
-            after,
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
-        };
-        let listing = self.sessions.list(page).await.map_err(store_away)?;
+        let mut filter = filter(request.filter.unwrap_or_default())?;
+        if !request.user.is_empty() {
+            if filter.user.as_ref().is_some_and(|user| *user != request.user) {
+                return Err(Status::invalid_argument("`user` and `filter.user` differ"));
+            }
+            filter.user = Some(request.user);
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let listing =
+            self.sessions.list(Search { filter, after, limit }).await.map_err(store_away)?;
         Ok(ListSessionsResponse {
             sessions: listing.sessions.into_iter().map(message).collect(),
             next_page_token: listing.next.map(|id| id.to_string()).unwrap_or_default(),
+        })
+    }
+
+    async fn count(&self) -> Result<CountSessionsResponse, Status> {
+        let (live, census) = self.sessions.count().await.map_err(store_away)?;
+        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        Ok(CountSessionsResponse {
+            live,
+            live_here: number(census.live),
+            pending_here: number(census.pending),
         })
     }
 
@@ -103,8 +138,17 @@ impl AdminService {
                 SessionId::try_from(id.as_slice())
                     .map_err(|_| Status::invalid_argument("`session_id` must have 16 bytes"))?,
             ),
-            Some(kick_sessions_request::Whom::User(user)) if !user.is_empty() => Whom::User(user),
-            _ => return Err(Status::invalid_argument("give `session_id` or `user`")),
+            Some(kick_sessions_request::Whom::User(user)) if !user.is_empty() => {
+                Whom::Matching(Filter::of_user(user))
+            }
+            Some(kick_sessions_request::Whom::Matching(message)) => {
+                let filter = filter(message)?;
+                if filter.is_empty() {
+                    return Err(Status::invalid_argument("`matching` must not be empty"));
+                }
+                Whom::Matching(filter)
+            }
+            _ => return Err(Status::invalid_argument("give `session_id`, `user` or `matching`")),
         };
         if request.reason.len() > MAX_REASON_BYTES || request.reason.chars().any(char::is_control) {
             return Err(Status::invalid_argument(format!(
@@ -115,6 +159,48 @@ impl AdminService {
         let ended = self.sessions.kick(whom, farewell).await.map_err(store_away)?;
         Ok(KickSessionsResponse { ended })
     }
+}
+
+/// A filter as a caller wrote it; what he left empty is not asked for.
+fn filter(message: FilterMessage) -> Result<Filter, Status> {
+    if message.claims.len() > MAX_CLAIMS {
+        let problem = format!("`claims` must be at most {MAX_CLAIMS}");
+        return Err(Status::invalid_argument(problem));
+    }
+    let state = match message.state() {
+        StateNumber::Unspecified if message.state == 0 => None,
+        StateNumber::Unspecified => return Err(Status::invalid_argument("unknown `state`")),
+        StateNumber::Pending => Some(State::Pending),
+        StateNumber::Live => Some(State::Live),
+    };
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok(Filter {
+        user: given(message.user),
+        claims: message.claims,
+        role: given(message.role),
+        audience: given(message.audience),
+        proxy: given(message.proxy),
+        state,
+    })
+}
+
+/// For the audit: what is asked for, in quotes.
+fn in_words(filter: &FilterMessage) -> String {
+    let FilterMessage { user, claims, role, audience, proxy, .. } = filter;
+    let mut words = String::new();
+    for (name, value) in [("user", user), ("role", role), ("audience", audience), ("proxy", proxy)]
+    {
+        if !value.is_empty() {
+            words.push_str(&format!(" {name}={value:?}"));
+        }
+    }
+    for (name, value) in claims.iter().take(MAX_CLAIMS) {
+        words.push_str(&format!(" claim {name:?}={value:?}"));
+    }
+    if filter.state != 0 {
+        words.push_str(&format!(" state={}", filter.state));
+    }
+    words
 }
 
 /// The line that every call of an operator leaves, on the target `meshgate::audit`.
@@ -168,6 +254,9 @@ fn message((session, state): (Session, State)) -> SessionMessage {
         audience: session.audience,
         created_at_ms: session.created_at.0,
         expires_at_ms: session.expires_at.0,
+        claims: session.identity.claims,
+        roles: session.identity.roles,
+        client: session.client,
     }
 }
 

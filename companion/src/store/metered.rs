@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Admission, Admitted, Answer, Page, Store, StoreError, Swept};
+use super::{Admission, Admitted, Answer, Listed, Page, Store, StoreError, Swept};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Metrics, Operation};
@@ -38,8 +38,12 @@ impl Store for Metered {
         self.timed(Operation::Find, self.store.find(ids))
     }
 
-    fn list(&self, page: Page) -> Answer<Vec<Session>> {
+    fn list(&self, page: Page) -> Answer<Listed> {
         self.timed(Operation::List, self.store.list(page))
+    }
+
+    fn count(&self) -> Answer<u64> {
+        self.timed(Operation::Count, self.store.count())
     }
 
     fn sweep(&self, now: UnixMillis) -> Answer<Swept> {

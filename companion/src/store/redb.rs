@@ -25,7 +25,7 @@ use redb::{
 use tokio::sync::{mpsc, oneshot};
 
 use self::writer::Write;
-use super::{Admission, Admitted, Answer, Page, Store, StoreError, Swept};
+use super::{Admission, Admitted, Answer, Listed, Page, Store, StoreError, Swept};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
 
@@ -170,8 +170,16 @@ impl Store for RedbStore {
         self.read(move |transaction| tables::find(transaction, &ids))
     }
 
-    fn list(&self, page: Page) -> Answer<Vec<Session>> {
-        self.read(move |transaction| tables::list(transaction, &page))
+    fn list(&self, page: Page) -> Answer<Listed> {
+        self.read(move |transaction| {
+            let sessions = tables::list(transaction, &page)?;
+            let next = sessions.last().filter(|_| sessions.len() >= page.limit);
+            Ok(Listed { next: next.map(|session| session.id), sessions })
+        })
+    }
+
+    fn count(&self) -> Answer<u64> {
+        self.read(tables::count)
     }
 
     fn sweep(&self, now: UnixMillis) -> Answer<Swept> {

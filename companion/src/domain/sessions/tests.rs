@@ -11,7 +11,7 @@ use crate::domain::presence::PENDING_LIFETIME;
 use crate::domain::session::Mode;
 use crate::domain::time::{ManualClock, UnixMillis};
 use crate::store::redb::RedbStore;
-use crate::store::{Answer, Swept};
+use crate::store::{Answer, Listed, Swept};
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -39,8 +39,12 @@ impl Store for Gated {
         self.inner.find(ids)
     }
 
-    fn list(&self, page: Page) -> Answer<Vec<Session>> {
+    fn list(&self, page: Page) -> Answer<Listed> {
         self.inner.list(page)
+    }
+
+    fn count(&self) -> Answer<u64> {
+        self.inner.count()
     }
 
     fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
@@ -142,8 +146,8 @@ impl World {
     }
 
     async fn listed(&self) -> Vec<(String, State)> {
-        let page = Page { user: None, after: None, limit: 100 };
-        let listing = self.sessions.list(page).await.unwrap();
+        let search = Search { limit: 100, ..Search::default() };
+        let listing = self.sessions.list(search).await.unwrap();
         let mut names: Vec<_> = listing
             .sessions
             .into_iter()
@@ -272,11 +276,11 @@ async fn a_kick_by_user_ends_pending_and_live_sessions_of_that_user_alone() {
     world.live(&stream2, "adam").await;
     told(&line1);
     told(&line2);
-    assert_eq!(world.sessions.kick(Whom::User("ada".into()), out()).await, Ok(301));
+    assert_eq!(world.sessions.kick(Whom::Matching(Filter::of_user("ada")), out()).await, Ok(301));
     assert_eq!(told(&line1), vec!["kick out 7"; 300]);
     assert_eq!(told(&line2), ["kick out 7"]);
     assert_eq!(world.listed().await, [("adam".into(), State::Live)]);
-    assert_eq!(world.sessions.kick(Whom::User("ada".into()), out()).await, Ok(0));
+    assert_eq!(world.sessions.kick(Whom::Matching(Filter::of_user("ada")), out()).await, Ok(0));
 }
 
 #[tokio::test]
@@ -397,8 +401,8 @@ async fn pages_hold_pending_and_live_sessions_in_one_order() {
     for limit in [1, 2, 3, 7, 20, 50] {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let page = Page { user: Some("ada".into()), after, limit };
-            let listing = world.sessions.list(page).await.unwrap();
+            let search = Search { filter: Filter::of_user("ada"), after, limit };
+            let listing = world.sessions.list(search).await.unwrap();
             assert!(listing.sessions.len() <= limit);
             seen.extend(listing.sessions.iter().map(|(session, _)| session.id));
             after = listing.next;
@@ -427,12 +431,14 @@ async fn a_newer_login_replaces_the_older_one_wherever_it_is() {
     assert_eq!(told(&line2), ["accepted 1", "accepted 1"]);
     assert_eq!(world.listed().await, [("ada".into(), State::Live), ("bob".into(), State::Live)]);
     assert_eq!(world.sessions.metrics().ended.value("replaced"), 1);
-    // One that was away hears it when its proxy is back.
-    world.sessions.close(stream2.id());
-    world.live(&stream1, "bob").await;
     assert_eq!(world.sessions.store().find(vec![first]).await, Ok(vec![None]));
-    let bob = world.sessions.store().list(Page { user: Some("bob".into()), after: None, limit: 9 });
-    assert_eq!(bob.await.unwrap().len(), 1);
+
+    // One whose proxy is away hears it when that is back.
+    let away = world.live(&stream2, "eve").await;
+    world.sessions.close(stream2.id());
+    world.live(&stream1, "eve").await;
+    let (line3, _) = world.stream(3, "q", vec![away]).await;
+    assert_eq!(told(&line3), [replaced()]);
 }
 
 #[tokio::test]
@@ -527,4 +533,61 @@ async fn of_a_hundred_at_the_same_moment_one_lives_under_replace() {
     assert_eq!(lived, times(&said, "kick logged in elsewhere") + 1, "{said:?}");
     assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
     assert_eq!(world.sessions.held(), 1);
+}
+
+#[tokio::test]
+async fn a_kick_meets_all_that_match_wherever_they_are_in_a_long_list() {
+    let world = World::new();
+    let (line, stream) = world.stream(1, "p", vec![]).await;
+    let zone = |zone: &str, user: &str| {
+        let mut accepted = world.accepted(user, "p");
+        accepted.session.identity.claims = [("zone".into(), zone.into())].into();
+        accepted
+    };
+    for number in 0..600_u32 {
+        let accepted = zone(if number.is_multiple_of(100) { "7" } else { "8" }, "ada");
+        world.sessions.join(&stream, None, accepted).await.unwrap();
+    }
+    world.sessions.pend(&stream, None, zone("7", "bob")).await.unwrap();
+    told(&line);
+    let filter = Filter { claims: [("zone".into(), "7".into())].into(), ..Filter::default() };
+    let of_bob = Filter { user: Some("bob".into()), ..filter.clone() };
+    let search = Search { filter: filter.clone(), after: None, limit: 5 };
+    let first = world.sessions.list(search.clone()).await.unwrap();
+    let after = first.next;
+    let second = world.sessions.list(Search { after, ..search }).await.unwrap();
+    assert_eq!((first.sessions.len(), second.sessions.len(), second.next), (5, 2, None));
+    assert_eq!(world.sessions.count().await.unwrap().0, 600);
+
+    assert_eq!(world.sessions.kick(Whom::Matching(of_bob), out()).await, Ok(1));
+    assert_eq!(world.sessions.kick(Whom::Matching(filter), out()).await, Ok(6));
+    assert_eq!(told(&line), vec!["kick out 7"; 7]);
+    let (recorded, census) = world.sessions.count().await.unwrap();
+    assert_eq!((recorded, census.live, census.pending), (594, 594, 0));
+}
+
+#[tokio::test]
+async fn a_search_that_finds_little_stops_on_its_way_and_goes_on_with_the_next_page() {
+    let world = World::new();
+    let (_, stream) = world.stream(1, "p", vec![]).await;
+    let joins = (0..MAX_LOOKED_AT + 500).map(|_| {
+        let accepted = world.accepted("ada", "p");
+        let (sessions, stream) = (Arc::clone(&world.sessions), Arc::clone(&stream));
+        tokio::spawn(async move { sessions.join(&stream, None, accepted).await })
+    });
+    world.gate.add_permits(MAX_LOOKED_AT);
+    for join in joins.collect::<Vec<_>>() {
+        join.await.unwrap().unwrap();
+    }
+    world.clock.advance(Duration::from_millis(1));
+    let wanted = world.live(&stream, "zoe").await;
+    let filter = Filter { proxy: Some("p".into()), ..Filter::of_user("zoe") };
+    let found = world.sessions.list(Search { filter, after: None, limit: 10 }).await.unwrap();
+    assert_eq!((found.sessions.len(), found.next), (1, None));
+    let filter = Filter { role: Some("nobody".into()), ..Filter::default() };
+    let search = Search { filter, after: None, limit: 10 };
+    let found = world.sessions.list(search.clone()).await.unwrap();
+    assert!(found.sessions.is_empty() && found.next.is_some_and(|next| next < wanted));
+    let found = world.sessions.list(Search { after: found.next, ..search }).await.unwrap();
+    assert!(found.sessions.is_empty() && found.next.is_none());
 }

@@ -2,7 +2,10 @@
 
 use std::ops::Bound;
 
-use redb::{Error, ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Error, ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition,
+    WriteTransaction,
+};
 
 use super::record;
 use crate::domain::same_user::{Bound as UserBound, Over};
@@ -67,6 +70,10 @@ pub fn list(transaction: &ReadTransaction, page: &Page) -> Result<Vec<Session>, 
             found.transpose()
         })
         .collect()
+}
+
+pub fn count(transaction: &ReadTransaction) -> Result<u64, Error> {
+    Ok(transaction.open_table(SESSIONS)?.len()?)
 }
 
 /// Whether a sweep would find anything.
