@@ -108,14 +108,74 @@ pub struct Metrics {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The file that holds sessions and used credentials; made if it is not there.
+    /// `redb`: a file, for one companion. `redis`: a Redis (7 or later) or Valkey server that
+    /// several companions share.
+    #[schemars(extend("enum" = ["redb", "redis"]))]
+    pub kind: String,
+    /// With `redb`: the file that holds sessions and used credentials; made if it is not there.
     #[schemars(extend("x-path" = true))]
     pub path: PathBuf,
+    pub redis: Redis,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { path: "meshgate.redb".into() }
+        Self { kind: "redb".into(), path: "meshgate.redb".into(), redis: Redis::default() }
+    }
+}
+
+/// With `store.kind = "redis"`: one server.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// Host name or address.
+    pub host: String,
+    /// Its port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// The ACL user. Without it: the default one.
+    pub username: Option<String>,
+    /// A file with the user's password, read anew for each connection.
+    #[schemars(extend("x-path" = true))]
+    pub password_file: Option<PathBuf>,
+    /// The database's number.
+    #[schemars(range(max = 65535))]
+    pub database: u32,
+    /// All keys begin with this in braces, `{meshgate}:`. Companions that share sessions have the
+    /// same; letters, digits, `-`, `_`, `.` and `:`.
+    pub prefix: String,
+    /// What takes longer has failed; then logins are told to try again until the server works.
+    #[schemars(extend("format" = "duration"))]
+    pub timeout: String,
+    /// TLS to the server, whose certificate must be good for `host`.
+    pub tls: bool,
+    /// The authority that signs the server's certificate, PEM. Without it: those that the system
+    /// trusts.
+    #[schemars(extend("x-path" = true))]
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate that the companion shows, PEM; needs `tls_key`.
+    #[schemars(extend("x-path" = true))]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[schemars(extend("x-path" = true))]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: 6379,
+            username: None,
+            password_file: None,
+            database: 0,
+            prefix: "meshgate".into(),
+            timeout: "1s".into(),
+            tls: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!                                      ├─▶ domain::login ──────┤
 //!   operators ─Admin──▶ service::admin ┘       │               └─ domain::handshake (Noise)
 //!                                              ▼
-//!                                       domain::sessions ──▶ store (redb)
+//!                                       domain::sessions ──▶ store (redb, Redis)
 //! ```
 //!
 //! `service` turns gRPC into calls of `domain` and back; `domain` holds the rules and knows no

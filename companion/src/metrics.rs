@@ -82,15 +82,17 @@ pub enum Operation {
     List,
     Count,
     Sweep,
+    Announce,
 }
 
-const OPERATIONS: [(Operation, &str); 6] = [
+const OPERATIONS: [(Operation, &str); 7] = [
     (Operation::Admit, "admit"),
     (Operation::End, "end"),
     (Operation::Find, "find"),
     (Operation::List, "list"),
     (Operation::Count, "count"),
     (Operation::Sweep, "sweep"),
+    (Operation::Announce, "announce"),
 ];
 
 /// Everything that is counted as it happens.
@@ -111,6 +113,8 @@ pub struct Metrics {
     /// Streams of proxies that did not read.
     pub streams_cut: Counter,
     pub log_lines_held_back: Counter,
+    /// What other replicas did, by `ended`, `call`, `gap`.
+    pub news: Family,
     /// Callers that were turned away, by `edge`, `admin`.
     pub denied: Family,
     /// Calls of operators, by `ok`, `failed`.
@@ -134,6 +138,7 @@ impl Default for Metrics {
             streams_opened: Counter::default(),
             streams_cut: Counter::default(),
             log_lines_held_back: Counter::default(),
+            news: Family::new(&["ended", "call", "gap"]),
             denied: Family::new(&["edge", "admin"]),
             admin_calls: Family::new(&["ok", "failed"]),
             reloads: Family::new(&["ok", "failed"]),
@@ -189,6 +194,7 @@ pub fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     );
     page.counter("proxy_streams_cut_total", "Streams cut: not read", &metrics.streams_cut);
     page.counter("log_lines_held_back_total", "Lines not logged", &metrics.log_lines_held_back);
+    page.family("replica_news_total", "What other replicas did, by kind", "kind", &metrics.news);
     page.family("callers_denied_total", "Callers turned away", "listener", &metrics.denied);
     page.family("admin_calls_total", "Calls of operators", "result", &metrics.admin_calls);
     page.family("reloads_total", "Reloads of the configuration", "result", &metrics.reloads);

@@ -1,19 +1,25 @@
 //! What survives a restart: live sessions, and the credentials that were used up.
 //!
-//! One trait, so that a store shared by several replicas can stand in for the embedded one.
+//! One trait and two stores: the embedded one of a single companion ([`redb`]), and one that several
+//! replicas share ([`redis`]).
 
 use std::future::Future;
 use std::pin::Pin;
 
+use tokio::sync::mpsc;
+
 use crate::domain::credential::CredentialId;
 use crate::domain::same_user::Bound;
-use crate::domain::session::{Session, SessionId};
+use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 
 #[cfg(test)]
 pub(crate) mod behaviour;
 pub mod metered;
+mod record;
 pub mod redb;
+pub mod redis;
 
 /// An answer that comes when the store has done its work, durably where it wrote.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -62,6 +68,27 @@ pub struct Listed {
     pub next: Option<SessionId>,
 }
 
+/// What a replica hears of the others, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A session is in the store no more: kicked, replaced, or swept.
+    Ended {
+        session: SessionId,
+        /// That held it, where known.
+        proxy: Option<String>,
+        farewell: Farewell,
+        /// This replica did it itself.
+        own: bool,
+    },
+    /// These are to end where they wait for their first frame.
+    Call { whom: Whom, farewell: Farewell },
+    /// News may have been missed: what is held must be looked up in the store.
+    Gap,
+}
+
+/// What a replica tells the clients of sessions that a sweep removed.
+pub const EXPIRED: &str = "the session has expired";
+
 /// What a sweep removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -75,8 +102,9 @@ pub trait Store: Send + Sync {
     /// Durable when the answer comes.
     fn admit(&self, admission: Admission) -> Answer<Admitted>;
 
-    /// Removes sessions; answers those that there were. Durable when the answer comes.
-    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>>;
+    /// Removes sessions; answers those that there were. Durable when the answer comes. With a
+    /// farewell, other replicas hear of it ([`News::Ended`]).
+    fn end(&self, ids: Vec<SessionId>, farewell: Option<Farewell>) -> Answer<Vec<Session>>;
 
     /// The sessions of these ids, in their order.
     fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>>;
@@ -89,6 +117,12 @@ pub trait Store: Send + Sync {
     /// Removes some of what expired before `now`: a bounded amount of work, in the order of
     /// expiry.
     fn sweep(&self, now: UnixMillis) -> Answer<Swept>;
+
+    /// Lets other replicas end what is not in the store yet ([`News::Call`]).
+    fn announce(&self, whom: &Whom, farewell: &Farewell) -> Answer<()>;
+
+    /// What other replicas do, for the one who asks first; `None` where there are no others.
+    fn news(&self) -> Option<mpsc::Receiver<News>>;
 
     /// Whether the store works: it read and wrote the last time that it was asked to.
     fn healthy(&self) -> bool;

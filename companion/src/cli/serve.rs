@@ -12,14 +12,16 @@ use tracing::info;
 use self::flags::Flags;
 use self::reload::Running;
 use super::logs;
-use crate::config::settings::Settings;
+use crate::config::settings::{self, Settings};
 use crate::domain::login::Logins;
 use crate::domain::sessions::Sessions;
 use crate::domain::time::SystemClock;
 use crate::service::rights::{Gate, Side};
 use crate::service::server::{self, Companion, Endpoint};
 use crate::service::tls::Tls;
+use crate::store::Store;
 use crate::store::redb::RedbStore;
+use crate::store::redis::RedisStore;
 
 mod flags;
 mod parts;
@@ -48,14 +50,19 @@ impl Serve {
             println!("the configuration is good");
             return Ok(());
         }
-        let store = Arc::new(RedbStore::open(&settings.document.store.path)?);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let store: Arc<dyn Store> = match &settings.store {
+            settings::Store::Redb(path) => Arc::new(RedbStore::open(path)?),
+            settings::Store::Redis(redis) => {
+                Arc::new(runtime.block_on(RedisStore::open(redis.clone()))?)
+            }
+        };
         let sessions = Arc::new(Sessions::new(store, Arc::new(SystemClock)));
         let logins = Logins::new(Arc::clone(&sessions), keys, settings.policy.clone());
         let logins = Arc::new(logins);
         let edge_gate = Gate::new(Side::Edge, edge_rights, Arc::clone(&sessions));
         let admin_gate = Gate::new(Side::Admin, admin_rights, Arc::clone(&sessions));
 
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let edge = listen(settings.edge.address).await?;
             let admin = listen(settings.admin.address).await?;
@@ -110,7 +117,7 @@ fn announce(
     info!(
         %edge, %admin, edge_protection = ?settings.edge.protection,
         admin_protection = ?settings.admin.protection,
-        store = %settings.document.store.path.display(), "ready"
+        store = store_name(settings), "ready"
     );
     println!("admin on {admin}");
     if let Some(metrics) = metrics {
@@ -118,6 +125,13 @@ fn announce(
     }
     println!("listening on {edge}");
     Ok(())
+}
+
+fn store_name(settings: &Settings) -> String {
+    match &settings.store {
+        settings::Store::Redb(path) => path.display().to_string(),
+        settings::Store::Redis(redis) => format!("redis {}:{}", redis.host, redis.port),
+    }
 }
 
 fn host_name() -> String {

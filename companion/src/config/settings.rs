@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Document, Login, Tls, duration};
 use crate::domain::bucket::Rate;
@@ -11,6 +12,7 @@ use crate::domain::same_user::SameUser;
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
 use crate::service::tls::TlsFiles;
+use crate::store::redis::{RedisSettings, RedisTls};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -39,6 +41,14 @@ pub enum SettingsError {
          one session"
     )]
     SameUserMax,
+    #[error("`store.redis.prefix` must be 1 to 64 letters, digits, `-`, `_`, `.` or `:`")]
+    Prefix,
+    #[error("`store.redis.username` needs a `store.redis.password_file`")]
+    NoPassword,
+    #[error("`store.redis.tls_cert` and `store.redis.tls_key` go together: give both, or none")]
+    HalfRedisTls,
+    #[error("`store.redis.tls_ca`, `tls_cert` and `tls_key` need `store.redis.tls = true`")]
+    RedisTlsOff,
     #[error(transparent)]
     Exposed(#[from] Exposed),
     #[error(
@@ -66,6 +76,14 @@ pub struct Settings {
     pub tokens: Option<PathBuf>,
     pub metrics: Option<SocketAddr>,
     pub policy: Policy,
+    pub store: Store,
+}
+
+/// Where sessions are kept.
+#[derive(Clone, Debug)]
+pub enum Store {
+    Redb(PathBuf),
+    Redis(RedisSettings),
 }
 
 impl Settings {
@@ -95,8 +113,44 @@ impl Settings {
             total_rate: rate(login.total_rate, login.total_burst),
         };
         let tokens = document.admin.tokens.clone();
-        Ok(Self { edge, admin, tokens, metrics, policy, document })
+        let store = store(&document.store)?;
+        Ok(Self { edge, admin, tokens, metrics, policy, store, document })
     }
+}
+
+fn store(store: &super::Store) -> Result<Store, SettingsError> {
+    if store.kind != "redis" {
+        return Ok(Store::Redb(store.path.clone()));
+    }
+    let redis = &store.redis;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if redis.prefix.is_empty() || redis.prefix.len() > 64 || !redis.prefix.chars().all(fits) {
+        return Err(SettingsError::Prefix);
+    }
+    if redis.username.is_some() && redis.password_file.is_none() {
+        return Err(SettingsError::NoPassword);
+    }
+    let identity = match (&redis.tls_cert, &redis.tls_key) {
+        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+        (None, None) => None,
+        _ => return Err(SettingsError::HalfRedisTls),
+    };
+    let tls = RedisTls { ca: redis.tls_ca.clone(), identity };
+    let (none, without) = (RedisTls { ca: None, identity: None }, !redis.tls);
+    if without && tls != none {
+        return Err(SettingsError::RedisTlsOff);
+    }
+    Ok(Store::Redis(RedisSettings {
+        host: redis.host.clone(),
+        port: redis.port,
+        username: redis.username.clone(),
+        password_file: redis.password_file.clone(),
+        database: redis.database,
+        prefix: redis.prefix.clone(),
+        // Checked when the document was read.
+        timeout: duration::parse(&redis.timeout).unwrap_or(Duration::from_secs(1)),
+        tls: redis.tls.then_some(tls),
+    }))
 }
 
 fn same_user(login: &Login) -> Result<SameUser, SettingsError> {
@@ -226,6 +280,10 @@ mod tests {
             ("[edge]\npeers = [\"a\"]", "`edge.behind_mesh`"),
             ("[admin]\npeers = [\"a\"]", "`admin.tls.client_ca`"),
             ("[admin]\nbehind_mesh = true", "every workload"),
+            ("[store]\nkind = \"redis\"\nredis.prefix = \"a{b\"", "`store.redis.prefix`"),
+            ("[store]\nkind = \"redis\"\nredis.username = \"a\"", "password_file"),
+            ("[store]\nkind = \"redis\"\nredis.tls_cert = \"a\"", "`store.redis.tls_key`"),
+            ("[store]\nkind = \"redis\"\nredis.tls_ca = \"a\"", "`store.redis.tls = true`"),
             ("[login]\nsame_user = \"refuse\"\nsame_user_max = 2", "`login.same_user_max`"),
             (&format!("[admin]\nbehind_mesh = true\n{TLS}"), "exclude"),
         ] {

@@ -313,6 +313,13 @@ impl Presence {
             .collect()
     }
 
+    /// The live sessions that open streams hold.
+    pub fn live(&self) -> Vec<SessionId> {
+        let held = self.lock();
+        let live = held.sessions.iter().filter(|(_, entry)| matches!(entry.stage, Stage::Live));
+        live.map(|(id, _)| *id).collect()
+    }
+
     /// How many sessions are held by open streams.
     pub fn held(&self) -> usize {
         self.lock().sessions.len()

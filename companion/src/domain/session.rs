@@ -32,7 +32,8 @@ use super::time::UnixMillis;
 
 /// Names a session: 6 bytes of time (milliseconds, big-endian), then 10 random bytes. Neighbours
 /// in time are neighbours in the store. It is a name and no secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SessionId([u8; 16]);
 
 impl SessionId {
@@ -59,6 +60,20 @@ impl SessionId {
             return None;
         }
         Some(Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes()))
+    }
+}
+
+impl From<SessionId> for String {
+    fn from(id: SessionId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::from_hex(&text).ok_or("a session id has 32 hexadecimal digits")
     }
 }
 

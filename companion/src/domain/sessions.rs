@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use super::credential::CredentialId;
@@ -21,7 +22,7 @@ use super::time::Clock;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::store::metered::Metered;
-use crate::store::{Admission, Admitted, Page, Store, StoreError};
+use crate::store::{Admission, Admitted, EXPIRED, Page, Store, StoreError};
 
 /// Sessions that end in one step of a larger kick.
 const KICK_STEP: usize = 256;
@@ -32,9 +33,10 @@ const SEARCH_STEP: usize = 1000;
 const MAX_LOOKED_AT: usize = 10_000;
 /// What a proxy hears of a session that ended while its stream was away.
 const ENDED_MEANWHILE: &str = "the session has ended";
-const EXPIRED: &str = "the session has expired";
 /// What the client hears whose session cannot go live beside the ones that its user has.
 const TOO_MANY_SESSIONS: &str = "this user is logged in already";
+
+mod news;
 
 pub struct Sessions {
     store: Arc<dyn Store>,
@@ -45,7 +47,8 @@ pub struct Sessions {
 }
 
 /// Whom a kick is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Whom {
     Session(SessionId),
     /// All of them; an empty filter means everybody.
@@ -250,7 +253,8 @@ impl Sessions {
     /// A session was recorded and must not live: a kick or the loss of its stream came first.
     async fn take_back(&self, id: SessionId, proxy: String) {
         debug!(session = %id, "ended while it began");
-        if let Err(error) = self.store.end(vec![id]).await {
+        let farewell = Some(Farewell::new(ENDED_MEANWHILE));
+        if let Err(error) = self.store.end(vec![id], farewell).await {
             warn!(session = %id, %error, "a session that never lived could not be removed");
         }
         // Its proxy may have come back and found it in the store a moment ago.
@@ -265,7 +269,7 @@ impl Sessions {
             self.metrics.ended.count("closed");
         }
         if met == Met::Live
-            && let Err(error) = self.store.end(vec![id]).await
+            && let Err(error) = self.store.end(vec![id], None).await
         {
             // It ends by its lifetime at the latest.
             warn!(session = %id, %error, "a session that ended could not be removed");
@@ -274,6 +278,8 @@ impl Sessions {
 
     /// Throws sessions out, wherever they are; answers how many.
     pub async fn kick(&self, whom: Whom, farewell: Farewell) -> Result<u32, StoreError> {
+        // First those that other replicas hold and the store does not know. They are not counted.
+        self.store.announce(&whom, &farewell).await?;
         match whom {
             Whom::Session(id) => self.kick_these(vec![id], &farewell).await,
             Whom::Matching(filter) => self.kick_matching(&filter, &farewell).await,
@@ -311,7 +317,7 @@ impl Sessions {
         if ids.is_empty() {
             return Ok(0);
         }
-        let recorded = self.store.end(ids.clone()).await?;
+        let recorded = self.store.end(ids.clone(), Some(farewell.clone())).await?;
         let mut ended = BTreeSet::new();
         for session in recorded {
             let proxy = Some(session.proxy);
@@ -333,7 +339,7 @@ impl Sessions {
             }
         }
         if !recorded_since.is_empty() {
-            let more = self.store.end(recorded_since).await?;
+            let more = self.store.end(recorded_since, Some(farewell.clone())).await?;
             ended.extend(more.into_iter().map(|session| session.id));
         }
         for id in &ended {

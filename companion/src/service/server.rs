@@ -104,6 +104,7 @@ pub async fn serve(
     let mut serving = tokio::spawn(serving);
     let mut chores = vec![
         tokio::spawn(sweep(Arc::clone(&sessions))),
+        tokio::spawn(follow(Arc::clone(&sessions))),
         tokio::spawn(watch_health(Arc::clone(&sessions), health.clone())),
         tokio::spawn(watch_certificates(numbers.certificates.clone())),
     ];
@@ -212,6 +213,10 @@ async fn sweep(sessions: Arc<Sessions>) {
         ticks.tick().await;
         while let Ok(true) = sessions.sweep().await {}
     }
+}
+
+async fn follow(sessions: Arc<Sessions>) {
+    sessions.follow().await;
 }
 
 /// Keeps the health service in line with the store.

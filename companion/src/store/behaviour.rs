@@ -83,7 +83,7 @@ pub async fn a_session_is_found_whole_until_it_ends(store: Tested) {
     }
     let found = store.find(vec![bob.id, SessionId::from_bytes([9; 16]), ada.id]).await.unwrap();
     assert_eq!(found, [Some(bob.clone()), None, Some(ada.clone())]);
-    assert_eq!(store.end(vec![ada.id, ada.id]).await, Ok(vec![ada.clone()]));
+    assert_eq!(store.end(vec![ada.id, ada.id], None).await, Ok(vec![ada.clone()]));
     assert_eq!(store.find(vec![ada.id]).await, Ok(vec![None]));
     assert_eq!(store.list(page(Some("ada"), None, 10)).await, Ok(Listed::default()));
     assert_eq!(store.list(page(None, None, 10)).await.unwrap().sessions, [bob]);
@@ -143,7 +143,7 @@ pub async fn a_sweep_takes_what_expired_in_bounded_steps(store: Tested) {
     assert_eq!(ids(&store, None).await.len(), 100);
     assert_eq!(ids(&store, Some("ada")).await.len(), 100);
     // An ended session leaves no trace for the sweep.
-    store.end(vec![id(599)]).await.unwrap();
+    store.end(vec![id(599)], None).await.unwrap();
     assert_eq!(store.sweep(at(10_000)).await.unwrap().sessions.len(), 99);
 }
 
@@ -163,7 +163,7 @@ pub async fn the_next_session_of_a_user_is_refused_where_one_is_allowed(store: T
     // Nobody else is concerned, not even one whose name begins alike.
     let other = session(3, "ad", 100);
     assert_eq!(store.admit(under(SameUser::REFUSE, &other, 0)).await, Ok(yes()));
-    store.end(vec![first.id]).await.unwrap();
+    store.end(vec![first.id], None).await.unwrap();
     assert_eq!(store.admit(under(SameUser::REFUSE, &second, 0)).await, Ok(yes()));
 }
 
@@ -246,10 +246,10 @@ pub async fn without_a_bound_anybody_may_have_any_number(store: Tested) {
     assert_eq!(bound, Bound { user: "ada".into(), now: at(3), over: Over::End { farewell } });
 }
 
-/// Makes a test of each behaviour; `$store` is an expression that makes an empty store.
+/// Calls a macro with the names of all behaviours; it makes a test of each.
 macro_rules! on_every_store {
-    ($store:expr) => {
-        $crate::store::behaviour::on_every_store!($store;
+    ($make:ident) => {
+        $make! {
             a_session_is_found_whole_until_it_ends
             a_credential_works_once_also_among_fifty_at_the_same_moment
             pages_follow_each_other_without_gap_or_repetition
@@ -261,15 +261,7 @@ macro_rules! on_every_store {
             of_fifty_at_the_same_moment_as_many_get_in_as_may
             of_fifty_at_the_same_moment_the_last_one_stays
             without_a_bound_anybody_may_have_any_number
-        );
-    };
-    ($store:expr; $($behaviour:ident)+) => {
-        $(
-            #[tokio::test(flavor = "multi_thread")]
-            async fn $behaviour() {
-                $crate::store::behaviour::$behaviour(std::sync::Arc::new($store)).await;
-            }
-        )+
+        }
     };
 }
 pub(crate) use on_every_store;

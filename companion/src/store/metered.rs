@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Admission, Admitted, Answer, Listed, Page, Store, StoreError, Swept};
-use crate::domain::session::{Session, SessionId};
+use tokio::sync::mpsc;
+
+use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
+use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Metrics, Operation};
 
@@ -30,8 +33,8 @@ impl Store for Metered {
         self.timed(Operation::Admit, self.store.admit(admission))
     }
 
-    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>> {
-        self.timed(Operation::End, self.store.end(ids))
+    fn end(&self, ids: Vec<SessionId>, farewell: Option<Farewell>) -> Answer<Vec<Session>> {
+        self.timed(Operation::End, self.store.end(ids, farewell))
     }
 
     fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>> {
@@ -48,6 +51,14 @@ impl Store for Metered {
 
     fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
         self.timed(Operation::Sweep, self.store.sweep(now))
+    }
+
+    fn announce(&self, whom: &Whom, farewell: &Farewell) -> Answer<()> {
+        self.timed(Operation::Announce, self.store.announce(whom, farewell))
+    }
+
+    fn news(&self) -> Option<mpsc::Receiver<News>> {
+        self.store.news()
     }
 
     fn healthy(&self) -> bool {

@@ -3,7 +3,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `meta` | text | u64; `version` is [`VERSION`] |
-//! | `sessions` | session id, 16 bytes | [`record`] |
+//! | `sessions` | session id, 16 bytes | [`super::record`] |
 //! | `sessions_by_user` | user, 0x00, session id | nothing |
 //! | `sessions_by_expiry` | expiry (u64 BE, ms), session id | nothing |
 //! | `used_credentials` | credential id, 24 bytes, expiry first | nothing |
@@ -25,11 +25,11 @@ use redb::{
 use tokio::sync::{mpsc, oneshot};
 
 use self::writer::Write;
-use super::{Admission, Admitted, Answer, Listed, Page, Store, StoreError, Swept};
-use crate::domain::session::{Session, SessionId};
+use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
+use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 
-mod record;
 mod tables;
 mod writer;
 
@@ -162,7 +162,8 @@ impl Store for RedbStore {
         self.write(|answer| Write::Admit(Box::new(admission), answer))
     }
 
-    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>> {
+    /// There is no other replica that could hear the farewell.
+    fn end(&self, ids: Vec<SessionId>, _: Option<Farewell>) -> Answer<Vec<Session>> {
         self.write(|answer| Write::End(ids, answer))
     }
 
@@ -194,6 +195,14 @@ impl Store for RedbStore {
                 Ok(Swept::default())
             }
         })
+    }
+
+    fn announce(&self, _: &Whom, _: &Farewell) -> Answer<()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn news(&self) -> Option<mpsc::Receiver<News>> {
+        None
     }
 
     fn healthy(&self) -> bool {

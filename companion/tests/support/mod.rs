@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::redb::StorageBackend;
+use ::redb::backends::InMemoryBackend;
 use meshgate_companion::domain::handshake::{NOISE, NoiseKeys, prologue};
 use meshgate_companion::domain::jwt::JwtKeys;
 use meshgate_companion::domain::key::{Key, Kind};
@@ -26,8 +28,6 @@ use meshgate_proto::edge::v1::{
 };
 use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
 use prost::Message as _;
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use snow::{Builder, HandshakeState};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +37,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 pub mod process;
+pub mod redis;
 
 pub const AUDIENCE: &str = "game";
 pub const LAYOUT: &str = "happy";

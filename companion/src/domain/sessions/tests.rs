@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use redb::backends::InMemoryBackend;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::domain::credential::Identity;
@@ -11,7 +11,7 @@ use crate::domain::presence::PENDING_LIFETIME;
 use crate::domain::session::Mode;
 use crate::domain::time::{ManualClock, UnixMillis};
 use crate::store::redb::RedbStore;
-use crate::store::{Answer, Listed, Swept};
+use crate::store::{Answer, Listed, News, Swept};
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -31,8 +31,8 @@ impl Store for Gated {
         })
     }
 
-    fn end(&self, ids: Vec<SessionId>) -> Answer<Vec<Session>> {
-        self.inner.end(ids)
+    fn end(&self, ids: Vec<SessionId>, farewell: Option<Farewell>) -> Answer<Vec<Session>> {
+        self.inner.end(ids, farewell)
     }
 
     fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>> {
@@ -49,6 +49,14 @@ impl Store for Gated {
 
     fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
         self.inner.sweep(now)
+    }
+
+    fn announce(&self, whom: &Whom, farewell: &Farewell) -> Answer<()> {
+        self.inner.announce(whom, farewell)
+    }
+
+    fn news(&self) -> Option<mpsc::Receiver<News>> {
+        None
     }
 
     fn healthy(&self) -> bool {

@@ -7,11 +7,10 @@ use redb::{
     WriteTransaction,
 };
 
-use super::record;
 use crate::domain::same_user::{Bound as UserBound, Over};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
-use crate::store::{Admission, Admitted, Page, Swept};
+use crate::store::{Admission, Admitted, Page, Swept, record};
 
 type SessionTable = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
 type Index<K> = TableDefinition<'static, K, ()>;
@@ -32,7 +31,7 @@ pub fn find(
     let sessions = transaction.open_table(SESSIONS)?;
     ids.iter()
         .map(|id| match sessions.get(id.as_bytes())? {
-            Some(bytes) => record::decode(*id, bytes.value()).map(Some),
+            Some(bytes) => decode(*id, bytes.value()).map(Some),
             None => Ok(None),
         })
         .collect()
@@ -48,7 +47,7 @@ pub fn list(transaction: &ReadTransaction, page: &Page) -> Result<Vec<Session>, 
             .take(page.limit)
             .map(|entry| {
                 let (id, bytes) = entry?;
-                record::decode(SessionId::from_bytes(*id.value()), bytes.value())
+                decode(SessionId::from_bytes(*id.value()), bytes.value())
             })
             .collect();
     };
@@ -63,9 +62,7 @@ pub fn list(transaction: &ReadTransaction, page: &Page) -> Result<Vec<Session>, 
             let found = entry.map_err(Error::from).and_then(|(key, _)| {
                 let Some(id) = key.value().last_chunk() else { return Ok(None) };
                 let bytes = sessions.get(id)?;
-                bytes
-                    .map(|bytes| record::decode(SessionId::from_bytes(*id), bytes.value()))
-                    .transpose()
+                bytes.map(|bytes| decode(SessionId::from_bytes(*id), bytes.value())).transpose()
             });
             found.transpose()
         })
@@ -150,7 +147,7 @@ impl<'txn> WriteTables<'txn> {
             let Some(id) = key.value().last_chunk() else { continue };
             let Some(bytes) = self.sessions.get(id)? else { continue };
             let id = SessionId::from_bytes(*id);
-            if record::decode(id, bytes.value())?.expires_at > bound.now {
+            if decode(id, bytes.value())?.expires_at > bound.now {
                 live.push(id);
             }
             if live.len() >= enough {
@@ -164,7 +161,7 @@ impl<'txn> WriteTables<'txn> {
         let mut ended = Vec::new();
         for id in ids {
             let Some(bytes) = self.sessions.remove(id.as_bytes())? else { continue };
-            let session = record::decode(*id, bytes.value())?;
+            let session = decode(*id, bytes.value())?;
             drop(bytes);
             self.by_user.remove(user_key(&session.identity.user, *id).as_slice())?;
             self.by_expiry.remove(&expiry_key(session.expires_at, *id))?;
@@ -194,6 +191,10 @@ impl<'txn> WriteTables<'txn> {
         swept.more = sessions.len() == SWEEP_SESSIONS || credentials.len() == SWEEP_CREDENTIALS;
         Ok(swept)
     }
+}
+
+fn decode(id: SessionId, bytes: &[u8]) -> Result<Session, Error> {
+    record::decode(id, bytes).map_err(Error::Corrupted)
 }
 
 fn first_of(

@@ -10,7 +10,17 @@ fn memory() -> RedbStore {
     RedbStore::with_backend(InMemoryBackend::new()).unwrap()
 }
 
-on_every_store!(memory());
+macro_rules! on_redb {
+    ($($behaviour:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $behaviour() {
+                crate::store::behaviour::$behaviour(Arc::new(memory())).await;
+            }
+        )+
+    };
+}
+on_every_store!(on_redb);
 
 #[tokio::test]
 async fn a_sweep_takes_expired_credentials_too() {
@@ -145,6 +155,6 @@ async fn a_broken_disk_fails_every_write_and_shows_in_the_health() {
     assert!(store.healthy());
     disk.broken.store(true, Ordering::SeqCst);
     assert!(store.admit(uses(100, "b")).await.is_err());
-    assert!(store.end(vec![session(1, "ada", 1).id]).await.is_err());
+    assert!(store.end(vec![session(1, "ada", 1).id], None).await.is_err());
     assert!(!store.healthy());
 }

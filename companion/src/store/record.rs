@@ -1,4 +1,4 @@
-//! How a session lies in the file: a protobuf message, so that later versions can add fields and
+//! How a session lies in a store: a protobuf message, so that later versions can add fields and
 //! still read old ones.
 
 use std::collections::BTreeMap;
@@ -57,16 +57,16 @@ pub fn encode(session: Session) -> Vec<u8> {
     .encode_to_vec()
 }
 
-pub fn decode(id: SessionId, bytes: &[u8]) -> Result<Session, redb::Error> {
-    let corrupted = |problem: &str| redb::Error::Corrupted(format!("session {id}: {problem}"));
-    let record = Record::decode(bytes).map_err(|error| corrupted(&error.to_string()))?;
+/// `Err` says what is wrong with the record.
+pub fn decode(id: SessionId, bytes: &[u8]) -> Result<Session, String> {
+    let record = Record::decode(bytes).map_err(|error| format!("session {id}: {error}"))?;
     Ok(Session {
         id,
         identity: Identity { user: record.user, roles: record.roles, claims: record.claims },
         mode: match record.mode {
             1 => Mode::Ticket,
             2 => Mode::Noise,
-            _ => return Err(corrupted("unknown mode")),
+            _ => return Err(format!("session {id}: unknown mode")),
         },
         audience: record.audience,
         layout: record.layout,
