@@ -84,11 +84,19 @@ impl Bridge {
 
     /// Rings when something waits for the client that cannot leave by itself.
     pub(super) fn ring(&mut self, now: Moment, worker: &mut Worker) {
-        if !self.to_client.is_empty() && self.upstream == Upstream::Open {
+        let waits = !self.to_client.is_empty() && self.upstream == Upstream::Open;
+        if waits && !self.is_answered_soon() {
             let rang =
                 self.bell.ring(&mut self.leg, now, self.terms.config.limits.bell_timeout.get());
             worker.metrics.add(Metric::Bells, i64::from(rang));
         }
+    }
+
+    /// A service that is going away still owes answers, with which everything else leaves. It
+    /// closes after the last of them, and what it has not read by then makes that close a reset,
+    /// with which Envoy resets the client's connection too, unsaid words and all.
+    fn is_answered_soon(&self) -> bool {
+        self.leg.is_draining() && self.call_deadline.is_some()
     }
 
     /// After every input: passes a half-close on, and gives back buffers that were not needed.

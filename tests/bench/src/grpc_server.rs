@@ -3,7 +3,8 @@
 //! It serves one method, so it never looks at a request's header block. It answers each stream
 //! with the message that came, which is right for `demo.v1.Echo/Echo`: `EchoRequest` and
 //! `EchoReply` have the same bytes. Response fields go into the peer's dynamic table first and
-//! are named by index then, where the peer keeps a table.
+//! are named by index then, where the peer keeps a table. Of the windows it minds the connection's
+//! only: a reply has to fit into what the peer opens a stream with.
 
 use std::collections::VecDeque;
 

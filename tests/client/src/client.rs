@@ -110,10 +110,12 @@ impl Client {
     /// is nobody's, comes as a push.
     pub async fn send(&self, frame: &Frame) -> Result<(), CallError> {
         let sent = self.shared.sender.lock().await.send(frame).await;
-        sent.map_err(|error| match error {
-            Error::TooLong => CallError::TooLong,
-            _ => self.shared.closed_error(),
-        })
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Error::TooLong) => Err(CallError::TooLong),
+            // Why, the server may have said: what it sent last is read before this is told.
+            Err(_) => Err(CallError::Closed { goodbye: self.closed().await.goodbye }),
+        }
     }
 
     /// Sends any bytes as they are.
