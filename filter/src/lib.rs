@@ -10,15 +10,19 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub use meshgate_protocol::{call, error};
+
+/// The protocols that a bridge can join, in a crate of their own.
+pub mod protocol {
+    pub use meshgate_protocol::{grpc, layout};
+}
+
 pub mod bridge;
-pub mod call;
 pub mod companion;
 pub mod config;
-pub mod error;
 #[cfg(target_os = "wasi")]
 mod host;
 pub mod metrics;
-pub mod protocol;
 pub mod route;
 pub mod session;
 pub mod time;
