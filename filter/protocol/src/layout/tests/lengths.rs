@@ -115,8 +115,7 @@ fn an_extension_is_repeated_only_where_the_layout_says_so() {
     let frame = request(&layout, b"abc", &[0xe1]);
     let seed = layout.seed(&whole(&layout, &frame));
     let mut out = Vec::new();
-    let reply =
-        crate::layout::Reply { status: 3, error: true, body: &[], compress: false };
+    let reply = crate::layout::Reply { status: 3, error: true, body: &[], compress: false };
     layout.encode_reply(&seed, reply, None, &mut out).unwrap();
     assert_eq!(out, hex("01 03 00"), "and a status that has no place is left out");
 }
