@@ -15,7 +15,6 @@ pub(super) struct Reply {
     pub(super) status_prefix: Option<Shape>,
 }
 
-
 pub(super) fn reply(
     spec: &LayoutSpec,
     lengths: &Lengths,
@@ -35,7 +34,6 @@ pub(super) fn reply(
         status_prefix(spec.reply.status, status).map_err(|error| error.under("reply.status"))?;
     Ok(Reply { command, status_prefix })
 }
-
 
 fn status_prefix(
     place: Option<ReplyStatus>,
@@ -69,7 +67,6 @@ fn status_prefix(
         },
     }
 }
-
 
 fn reply_command(rule: &spec::ReplyCommand, command: Slot) -> Result<ReplyCommand, ConfigError> {
     let shape = command.shape;
@@ -117,7 +114,6 @@ fn reply_command(rule: &spec::ReplyCommand, command: Slot) -> Result<ReplyComman
         }
     }
 }
-
 
 fn must_be_integer(shape: Shape, rule: &str) -> Result<(), ConfigError> {
     if shape.is_integer() {
