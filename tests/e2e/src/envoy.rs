@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,33 @@ impl Envoy {
         Self::start_text(&text, backends, edits)
     }
 
+    /// The same with an Envoy of another release, one that `scripts/envoy --all` installs.
+    pub fn start_release(
+        version: &str,
+        name: &str,
+        backends: Backends,
+        edits: &[(&str, &str)],
+    ) -> Result<Self> {
+        let binary = root().join(format!(".meshgate/envoy/{version}/envoy"));
+        if !binary.exists() {
+            bail!("{} is missing: run scripts/envoy --all", binary.display());
+        }
+        let path = root().join("envoy-config").join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Self::start_binary(&binary, &text, backends, edits)
+    }
+
     pub fn start_text(text: &str, backends: Backends, edits: &[(&str, &str)]) -> Result<Self> {
+        let binary = prepared("MESHGATE_ENVOY", ".meshgate/envoy/1.40.0/envoy")?;
+        Self::start_binary(&binary, text, backends, edits)
+    }
+
+    fn start_binary(
+        binary: &Path,
+        text: &str,
+        backends: Backends,
+        edits: &[(&str, &str)],
+    ) -> Result<Self> {
         let wasm = prepared("MESHGATE_WASM", ".meshgate/meshgate.wasm")?;
         let mut text = text.replace(".meshgate/meshgate.wasm", &wasm.display().to_string());
         let mut ports = vec![(9901, Some(0)), (7000, Some(0))];
@@ -73,7 +99,7 @@ impl Envoy {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("envoy.yaml"), text)?;
         let log = File::create(folder.path().join("envoy.log"))?;
-        let mut command = Command::new(prepared("MESHGATE_ENVOY", ".meshgate/envoy/1.40.0/envoy")?);
+        let mut command = Command::new(binary);
         command
             .current_dir(root())
             .arg("-c")
