@@ -24,6 +24,14 @@ pub mod admin {
     }
 }
 
+/// Between services and the companion.
+pub mod app {
+    pub mod v1 {
+        #![allow(clippy::all, clippy::pedantic)]
+        include!("gen/meshgate.app.v1.rs");
+    }
+}
+
 /// Between clients and the companion, inside login frames.
 pub mod session {
     pub mod v1 {

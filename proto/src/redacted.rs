@@ -1,8 +1,9 @@
-//! `Debug` for messages with secrets: enough to follow a login, nothing to steal.
+//! `Debug` for messages with secrets: enough to follow a login or a push, nothing to steal.
 
 use std::fmt::{Debug, Formatter, Result};
 
-use crate::edge::v1::{Login, LoginAccepted};
+use crate::app::v1::{PushRequest, push_request};
+use crate::edge::v1::{Login, LoginAccepted, Push, push};
 use crate::session::v1::{LoginRequest, login_request::Credential};
 
 /// A field's length in place of its value.
@@ -40,6 +41,57 @@ impl Debug for LoginAccepted {
             .field("client_to_server_key", &Hidden(self.client_to_server_key.len()))
             .field("server_to_client_key", &Hidden(self.server_to_client_key.len()))
             .finish()
+    }
+}
+
+/// What a service tells a client is theirs.
+impl Debug for Push {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Push")
+            .field("ref", &self.r#ref)
+            .field("sessions", &(self.sessions.len() / 16))
+            .field("command", &self.command)
+            .field("body", &Hidden(self.body.len()))
+            .finish()
+    }
+}
+
+impl Debug for PushRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("PushRequest")
+            .field("target", &self.target)
+            .field("audience", &self.audience)
+            .field("command", &self.command)
+            .field("body", &Hidden(self.body.len()))
+            .finish()
+    }
+}
+
+impl Debug for push::Command {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Number(number) => Debug::fmt(number, f),
+            Self::Name(name) => Debug::fmt(name, f),
+        }
+    }
+}
+
+impl Debug for push_request::Command {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Number(number) => Debug::fmt(number, f),
+            Self::Name(name) => Debug::fmt(name, f),
+        }
+    }
+}
+
+impl Debug for push_request::Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::SessionId(id) => f.debug_tuple("SessionId").field(id).finish(),
+            Self::User(user) => f.debug_tuple("User").field(user).finish(),
+            Self::Group(group) => f.debug_tuple("Group").field(group).finish(),
+        }
     }
 }
 
@@ -85,6 +137,15 @@ mod tests {
         let text = format!("{message:?} {message:#?}");
         assert!(text.contains("<32 bytes>"), "{text}");
         assert!(!text.contains("90") && !text.contains("165"), "{text}");
+    }
+
+    #[test]
+    fn a_push_hides_its_body() {
+        let body = b"s3cret".to_vec();
+        let push = Push { body: body.clone(), sessions: vec![7; 32], ..Push::default() };
+        let text = format!("{push:?} {:?}", PushRequest { body, ..PushRequest::default() });
+        assert!(text.contains("<6 bytes>") && text.contains("sessions: 2"), "{text}");
+        assert!(!text.contains("s3cret") && !text.contains("115"), "{text}");
     }
 
     #[test]

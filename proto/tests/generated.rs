@@ -6,16 +6,19 @@ use std::{env, fs};
 
 use prost::Message;
 
-const CONTRACTS: [&str; 3] = [
+const CONTRACTS: [&str; 4] = [
     "meshgate/edge/v1/edge.proto",
     "meshgate/admin/v1/admin.proto",
+    "meshgate/app/v1/app.proto",
     "meshgate/session/v1/session.proto",
 ];
 
 /// Messages with secrets; `src/redacted.rs` writes their `Debug`.
-const SECRETIVE: [&str; 4] = [
+const SECRETIVE: [&str; 6] = [
+    ".meshgate.app.v1.PushRequest",
     ".meshgate.edge.v1.Login",
     ".meshgate.edge.v1.LoginAccepted",
+    ".meshgate.edge.v1.Push",
     ".meshgate.session.v1.LoginRequest",
     ".meshgate.session.v1.LoginRequest.credential",
 ];
