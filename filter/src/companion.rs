@@ -3,12 +3,12 @@
 //! ```text
 //!   connections ── login, activate, ended, forget ──> ┌──────┐ ── poll_transmit ──> host calls
 //!                                                     │ Link │
-//!   connections <──────── poll_answer ─────────────── └──────┘ <── stream_*, handle_timeout
+//!   connections <──────── poll_answer, poll_push ──── └──────┘ <── stream_*, handle_timeout
 //! ```
 //!
 //! Sans-I/O: the host does what [`Link::poll_transmit`] says and reports what comes back. After
-//! each call into the link, drain `poll_transmit`, `poll_answer` and `poll_event`, and set a
-//! timer for `poll_timeout`.
+//! each call into the link, drain `poll_transmit`, `poll_answer`, `poll_push` and `poll_event`, and
+//! set a timer for `poll_timeout`.
 //!
 //! What holds whatever the companion does:
 //! - each login and each activation gets exactly one answer, at the latest after
@@ -21,6 +21,7 @@ mod backoff;
 mod book;
 mod event;
 mod incoming;
+pub mod push;
 mod stream;
 mod wire;
 
@@ -32,15 +33,16 @@ use crate::time::Moment;
 
 use book::{Book, Entry, Stage};
 pub use event::Event;
+use push::{Delivery, NotPushed, Pushes, Ticket};
 pub use stream::Token;
 use stream::{Phase, Stream};
 
 /// The version of the contract `meshgate.edge.v1` that this filter speaks.
 pub const CONTRACT: u32 = 1;
 
-/// The largest message taken from the companion. The largest that it has reason to send is an
-/// accepted login with its claims.
-pub const MAX_MESSAGE: usize = 64 * 1024;
+/// The largest message taken from the companion. The largest that it has reason to send is a push
+/// with the longest body, for as many sessions as may be.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
 /// How many sessions a Hello lists at most, 18 bytes each: half of what the companion takes, and
 /// more connections than a worker can have. Sessions beyond it would not hear of kicks.
 pub const MAX_LISTED: usize = 400_000;
@@ -158,6 +160,7 @@ pub struct Link {
     activations: VecDeque<u64>,
     ended: VecDeque<SessionId>,
     answers: VecDeque<Answer>,
+    pushes: Pushes,
     /// Deadlines that passed since the companion was last heard of.
     silent: u32,
 }
@@ -195,6 +198,7 @@ impl Link {
             activations: VecDeque::new(),
             ended: VecDeque::new(),
             answers: VecDeque::new(),
+            pushes: Pushes::default(),
             silent: 0,
         }
     }
@@ -241,6 +245,11 @@ impl Link {
         if let Some(connection) = self.book.connection(session) {
             self.forget(connection);
         }
+    }
+
+    /// What came of a push at one connection: its frame is with Envoy, or why it is not.
+    pub fn pushed(&mut self, ticket: Ticket, outcome: Result<(), NotPushed>) {
+        self.pushes.report(ticket, outcome);
     }
 
     /// A connection is gone. What it asked for is not answered any more; its session, if it has
@@ -294,6 +303,11 @@ impl Link {
         self.answers.pop_front()
     }
 
+    /// A push for a connection, after the answers that came before it.
+    pub fn poll_push(&mut self) -> Option<Delivery> {
+        self.pushes.next_delivery()
+    }
+
     /// Something worth a line in the log.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.stream.poll_event()
@@ -315,6 +329,9 @@ impl Link {
         if let Some(session) = self.ended.pop_front() {
             return Some(wire::ended(session));
         }
+        if let Some(pushed) = self.pushes.next_answer() {
+            return Some(wire::pushed(pushed));
+        }
         while let Some(reference) = self.activations.pop_front() {
             if let Some((_, Stage::Activation { session, .. })) = self.book.asked(reference) {
                 self.book.mark_sent(reference);
@@ -324,6 +341,21 @@ impl Link {
         let (reference, message) = self.logins.pop_front()?;
         self.book.mark_sent(reference);
         Some(message)
+    }
+}
+
+/// For tests of connections, which have no companion.
+#[cfg(test)]
+impl Link {
+    pub(crate) fn begin_push(&mut self, reference: u64, push: push::Push, connection: u32) {
+        self.pushes.begin(reference, push, &[connection], 0);
+    }
+
+    /// References and numbers (delivered, gone, slow, refused) of what was answered.
+    pub(crate) fn push_answers(&mut self) -> Vec<(u64, [u32; 4])> {
+        std::iter::from_fn(|| self.pushes.next_answer())
+            .map(|a| (a.r#ref, [a.delivered, a.gone, a.slow, a.refused]))
+            .collect()
     }
 }
 

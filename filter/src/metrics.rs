@@ -80,6 +80,8 @@ pub enum Labelled {
     UpstreamErrors,
     /// Limits that were reached, by their name in the configuration.
     LimitsHit,
+    /// Pushes of the companion that did not leave, by reason.
+    PushesDropped,
 }
 
 impl Labelled {
@@ -90,6 +92,7 @@ impl Labelled {
             Self::PeerErrors => ("meshgate.peer_errors_total", "kind"),
             Self::UpstreamErrors => ("meshgate.upstream_errors_total", "kind"),
             Self::LimitsHit => ("meshgate.limits_hit_total", "limit"),
+            Self::PushesDropped => ("meshgate.pushes_dropped_total", "reason"),
         }
     }
 }

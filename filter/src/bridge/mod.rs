@@ -18,6 +18,7 @@ mod forward;
 mod intake;
 mod order;
 mod output;
+mod push;
 mod signals;
 mod streams;
 mod tally;
@@ -27,6 +28,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::call::{Code, Status};
+use crate::companion::push::Ticket;
 use crate::companion::{Answer, Outcome};
 use crate::config::Connect;
 use crate::metrics::{Labelled, Metric};
@@ -81,6 +83,8 @@ pub struct Bridge {
     rest: Vec<u8>,
     /// What waits for the next bytes from upstream, to leave with them.
     to_client: Vec<u8>,
+    /// Pushes of the companion that are in `to_client`.
+    unsaid_pushes: Vec<Ticket>,
     /// The first sealed frame, until the companion has activated the session.
     parked: Option<Parked>,
     /// What the login's reply is made from.
@@ -124,6 +128,7 @@ impl Bridge {
             bell: Bell::default(),
             rest: Vec::new(),
             to_client: Vec::new(),
+            unsaid_pushes: Vec::new(),
             parked: None,
             login: None,
             upstream,
@@ -325,6 +330,7 @@ impl Bridge {
         for token in in_flight {
             self.drop_call(now, token, worker);
         }
+        self.pushes_lost(worker);
         self.session_over(worker);
         worker.link.forget(self.id);
         self.terms.config.log.connections.then(|| self.tally.line(now, &self.peer))

@@ -53,6 +53,9 @@ impl Bridge {
         worker.metrics.add(Metric::BytesOut, output.len() as i64);
         self.tally.bytes_out = self.tally.bytes_out.saturating_add(output.len() as u64);
         Scratch::keep(&mut worker.scratch.client, output);
+        if !self.unsaid_pushes.is_empty() {
+            self.pushes_said(worker);
+        }
         if let Some(closing) = &mut self.closing {
             closing.said(now);
         }

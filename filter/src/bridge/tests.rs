@@ -5,6 +5,7 @@ mod ends;
 mod logins;
 mod ordered;
 mod pressure;
+mod pushes;
 mod requests;
 mod sealed;
 mod streams;
@@ -26,6 +27,8 @@ const GOODBYE: u64 = 2;
 const ECHO: u64 = 1100;
 const SAY: u64 = 1003;
 const SLOW: u64 = 1102;
+/// May be pushed.
+const NOTICE: u64 = 1299;
 const UNKNOWN: u64 = 9999;
 
 /// What the client or the service saw of a frame, in short.
@@ -92,6 +95,7 @@ fn document(session: Value, upstream: Value) -> Value {
         "identity": {"traceparent": "generate"}
     });
     if document["session"]["mode"] != "none" {
+        document["push"] = json!({"commands": [NOTICE], "ranges": [{"from": 1300, "to": 1310}]});
         document["companion"] = json!({"cluster": "companion"});
     }
     document

@@ -130,6 +130,13 @@ impl Book {
         self.sessions.get(&session).copied()
     }
 
+    /// The connection of a session, if it lives.
+    pub fn live_connection(&self, session: SessionId) -> Option<u32> {
+        let connection = self.connection(session)?;
+        let entry = self.entries.get(&connection)?;
+        matches!(entry.stage, Stage::Live { .. }).then_some(connection)
+    }
+
     /// The session of a connection that may be activated.
     pub fn pending_session(&self, connection: u32) -> Option<SessionId> {
         match self.entries.get(&connection)?.stage {

@@ -98,6 +98,7 @@ impl Link {
             self.answer(connection, try_again());
         }
         self.activations = activations.into();
+        self.pushes.forget_answers();
     }
 
     fn incoming(&mut self, incoming: Incoming) {
@@ -118,6 +119,12 @@ impl Link {
                 if let Some(connection) = self.book.connection(session) {
                     self.answer(connection, Outcome::Kick { reason, code });
                 }
+            }
+            Incoming::Push { reference, sessions, push } => {
+                let live = sessions.iter().filter_map(|id| self.book.live_connection(*id));
+                let live: Vec<_> = live.collect();
+                let gone = sessions.len().saturating_sub(live.len());
+                self.pushes.begin(reference, push, &live, u32::try_from(gone).unwrap_or(u32::MAX));
             }
             Incoming::Welcome { .. } | Incoming::Unknown => {}
         }

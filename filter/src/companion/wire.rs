@@ -7,6 +7,7 @@ use zeroize::Zeroize;
 use crate::session::login::{Accepted, Mode, Refusal, SessionId};
 use crate::session::seal::{TrafficKey, TrafficKeys};
 
+use super::push::{MAX_BODY, MAX_SESSIONS, Push, PushCommand};
 use super::{CONTRACT, LoginRequest, MAX_MESSAGE, MAX_NAME, MAX_TEXT};
 
 /// A name that the companion takes: not empty, not too long, without control characters.
@@ -52,6 +53,12 @@ pub(super) fn ended(session: SessionId) -> Vec<u8> {
     encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id: bytes(&session) }))
 }
 
+/// The reason is cut like every text.
+pub(super) fn pushed(mut pushed: edge::Pushed) -> Vec<u8> {
+    pushed.reason = cut(pushed.reason);
+    encode(edge::from_proxy::Kind::Pushed(pushed))
+}
+
 fn encode(kind: edge::from_proxy::Kind) -> Vec<u8> {
     edge::FromProxy { kind: Some(kind) }.encode_to_vec()
 }
@@ -86,6 +93,11 @@ pub(super) enum Incoming {
         session: SessionId,
         reason: String,
         code: u32,
+    },
+    Push {
+        reference: u64,
+        sessions: Vec<SessionId>,
+        push: Push,
     },
     /// From a later version of the contract, which may say more than this one knows.
     Unknown,
@@ -123,6 +135,7 @@ impl Incoming {
                 Some(session) => Self::Kick { session, reason: cut(kick.reason), code: kick.code },
                 None => return Err("a kick of what is no session"),
             },
+            edge::to_proxy::Kind::Push(push) => self::push(push)?,
         })
     }
 }
@@ -139,6 +152,28 @@ fn accepted(mut accepted: edge::LoginAccepted) -> Result<Accepted, &'static str>
         claims: accepted.claims,
         roles: accepted.roles,
         keys: keys?,
+    })
+}
+
+fn push(push: edge::Push) -> Result<Incoming, &'static str> {
+    if push.body.len() > MAX_BODY {
+        return Err("a push that is too large");
+    }
+    let (ids, []) = push.sessions.as_chunks::<16>() else {
+        return Err("a push to what is no session");
+    };
+    if ids.len() > MAX_SESSIONS {
+        return Err("a push to too many sessions");
+    }
+    let command = match push.command {
+        Some(edge::push::Command::Number(number)) => PushCommand::Number(number),
+        Some(edge::push::Command::Name(name)) => PushCommand::Text(name),
+        None => return Err("a push without a command"),
+    };
+    Ok(Incoming::Push {
+        reference: push.r#ref,
+        sessions: ids.iter().filter_map(|id| SessionId::from_slice(id)).collect(),
+        push: Push::new(command, push.body),
     })
 }
 

@@ -8,13 +8,14 @@ use super::identity::IdentitySpec;
 use super::limits::Limits;
 use super::metadata;
 use super::observe::{LogConfig, MetricsConfig};
+use super::push::{self, PushSpec};
 use super::read::Attempt;
-use super::session::{Mode, SessionSpec};
-use super::signals::{CancelSpec, HeartbeatSpec};
+use super::session::{Mode, SessionConfig, SessionSpec};
+use super::signals::{CancelSpec, HeartbeatConfig, HeartbeatSpec};
 use super::statuses::StatusesSpec;
 use super::table::{self, Surroundings};
 use super::upstream::{CompanionSpec, UpstreamSpec};
-use crate::protocol::layout::{Correlation, Layout, LayoutSpec};
+use crate::protocol::layout::{Correlation, Layout, LayoutSpec, OwnedCommand};
 
 /// A companion is there if, and only if, clients log in; for the schema.
 #[cfg(feature = "schema")]
@@ -41,6 +42,9 @@ object! {
         pub heartbeat: Option<Attempt<HeartbeatSpec>>,
         /// The frame by which a client gives up a call or ends a stream.
         pub cancel: Option<Attempt<CancelSpec>>,
+        /// What services may push to clients through the companion, without a stream to them.
+        /// Without it no push is taken.
+        pub push: Option<Attempt<PushSpec>>,
         /// The companion that decides logins and keeps sessions. Needed for the session modes
         /// `ticket` and `noise`.
         pub companion: Option<Attempt<CompanionSpec>>,
@@ -114,6 +118,16 @@ impl Document {
         });
 
         let (session, upstream, shape) = (session?, upstream?, shape?);
+        let push = self.push.and_then(|push| push.0).zip(layout_spec.as_ref());
+        let push = push.map(|(push, layout)| {
+            let around = push::Surroundings {
+                shape,
+                layout,
+                logins: mode != Some(Mode::None),
+                reserved: &meant_otherwise(&session, heartbeat.as_ref(), cancel.as_ref()),
+            };
+            faults.under("push", |faults| push.compile(around, faults))
+        });
         let reserved = [
             ("session.login.command", session.login.as_ref().map(|login| &login.command)),
             ("heartbeat.command", heartbeat.as_ref().map(|heartbeat| &heartbeat.command)),
@@ -143,6 +157,7 @@ impl Document {
             session,
             heartbeat,
             cancel,
+            push,
             companion,
             upstream,
             routes,
@@ -153,6 +168,22 @@ impl Document {
             metrics,
         })
     }
+}
+
+/// The commands of frames that are no pushes of a service, and where they stand.
+fn meant_otherwise(
+    session: &SessionConfig,
+    heartbeat: Option<&HeartbeatConfig>,
+    cancel: Option<&OwnedCommand>,
+) -> Vec<(&'static str, OwnedCommand)> {
+    let commands = [
+        ("session.login", session.login.as_ref().map(|login| &login.command)),
+        ("session.goodbye", session.goodbye.as_ref()),
+        ("heartbeat", heartbeat.map(|heartbeat| &heartbeat.command)),
+        ("cancel", cancel),
+    ];
+    let given = commands.into_iter();
+    given.filter_map(|(path, command)| command.map(|command| (path, command.clone()))).collect()
 }
 
 /// What was written, or the default.

@@ -25,6 +25,10 @@ object! {
         /// Bytes of one connection's requests that wait for the service's flow control window. From
         /// there on nothing more is read from the client; the rest waits in Envoy's buffers.
         pub max_unsent: Size,
+        /// Bytes that may wait for a client that does not read before a push of the companion is
+        /// dropped, and told to its sender as such; 16KiB to 16MiB. Beside it Envoy's own buffer
+        /// holds some (`per_connection_buffer_limit_bytes`).
+        pub max_unread: Size,
         /// Frames a second that one connection may send over time; 0 turns the limit off. A frame
         /// above it is answered with RESOURCE_EXHAUSTED. Off, because only the game knows its pace.
         pub frames_per_second: u32,
@@ -61,6 +65,7 @@ impl Default for Limits {
             max_in_flight: 128,
             max_queued: 128,
             max_unsent: Size::from_kib(256),
+            max_unread: Size::from_kib(256),
             frames_per_second: 0,
             frames_burst: 0,
             refusals_per_second: 20,
@@ -97,6 +102,7 @@ impl Limits {
         size("max_frame", self.max_frame, byte(least), byte(64 << 20));
         size("max_response", self.max_response, kib, byte(256 << 20));
         size("max_unsent", self.max_unsent, byte(16 << 10), byte(64 << 20));
+        size("max_unread", self.max_unread, byte(16 << 10), byte(16 << 20));
         size("max_response_headers", self.max_response_headers, kib, mib);
 
         let mut count = |key: &str, value: u32, least: u32, most: u32| {

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod limits;
 pub mod metadata;
 pub mod observe;
+pub mod push;
 mod read;
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -36,6 +37,7 @@ pub use self::document::Document;
 pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
 pub use self::limits::Limits;
 pub use self::observe::{LogConfig, MetricsConfig};
+pub use self::push::PushConfig;
 pub use self::session::{LoginConfig, LoginMode, SessionConfig};
 pub use self::signals::HeartbeatConfig;
 pub use self::statuses::StatusTable;
@@ -57,6 +59,8 @@ pub struct Config {
     pub heartbeat: Option<HeartbeatConfig>,
     /// The command that gives up a call.
     pub cancel: Option<OwnedCommand>,
+    /// What services may push through the companion.
+    pub push: Option<PushConfig>,
     /// There is one if clients log in.
     pub companion: Option<CompanionConfig>,
     pub upstream: UpstreamConfig,

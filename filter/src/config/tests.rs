@@ -3,6 +3,7 @@
 mod compact;
 mod meaning;
 mod mutated;
+mod pushes;
 mod wrong;
 
 use serde_json::{Value, json};

@@ -11,6 +11,7 @@ use proxy_wasm::traits::{Context, RootContext, StreamContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::bridge::Terms;
+use crate::companion::push::{Delivery, NotPushed};
 use crate::companion::{Answer, Event, Token, Transmit};
 use crate::config::Config;
 use crate::metrics::Metric;
@@ -156,6 +157,9 @@ impl Shell {
         while let Some(answer) = self.poll_answer() {
             self.deliver(now, answer);
         }
+        while let Some(delivery) = self.poll_push() {
+            self.push(now, &delivery);
+        }
         self.transmit(now);
         while let Some(event) = self.poll_event() {
             log::log!(event.level(), "meshgate: {event}");
@@ -169,6 +173,10 @@ impl Shell {
 
     fn poll_answer(&self) -> Option<Answer> {
         self.worker.borrow_mut().link.poll_answer()
+    }
+
+    fn poll_push(&self) -> Option<Delivery> {
+        self.worker.borrow_mut().link.poll_push()
     }
 
     fn poll_event(&self) -> Option<Event> {
@@ -227,6 +235,20 @@ impl Shell {
             connection.bridge.handle_companion(now, answer, &mut worker);
             connection.settle(now, id, &mut worker);
         });
+    }
+
+    fn push(&self, now: Moment, delivery: &Delivery) {
+        let id = delivery.connection;
+        let mut taken = false;
+        self.with_connection(id, |connection, shell| {
+            let mut worker = shell.worker.borrow_mut();
+            connection.bridge.handle_push(now, delivery, &mut worker);
+            connection.settle(now, id, &mut worker);
+            taken = true;
+        });
+        if !taken {
+            self.worker.borrow_mut().link.pushed(delivery.ticket, Err(NotPushed::Gone));
+        }
     }
 
     /// Looks at every connection whose moment has come.

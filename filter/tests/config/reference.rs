@@ -10,11 +10,13 @@ const END: &str = "<!-- End of the tables. -->\n";
 
 /// The tables in their order: heading, the definition whose keys it lists, and one whose keys
 /// are listed elsewhere.
-const TABLES: [(&str, &str, &str); 14] = [
+const TABLES: [(&str, &str, &str); 16] = [
     ("The document", "", ""),
     ("`session`", "SessionSpec", ""),
     ("`session.login`", "LoginSpec", ""),
     ("`session.goodbye`", "GoodbyeSpec", ""),
+    ("`push`", "PushSpec", ""),
+    ("`push.ranges[…]`", "PushRange", ""),
     ("`companion`", "CompanionSpec", ""),
     ("`upstream`", "UpstreamSpec", ""),
     ("`commands[…]`: which commands", "Entry", "Defaults"),

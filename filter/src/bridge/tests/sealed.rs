@@ -1,6 +1,7 @@
 //! Connections that log in by Noise: every frame after the login is sealed.
 
 use super::*;
+use crate::companion::push::{Push, PushCommand};
 use crate::session::seal::{TrafficKey, TrafficKeys, client_side};
 use crate::session::{Opener, Sealer};
 
@@ -179,4 +180,28 @@ fn every_split_of_sealed_frames_gives_the_same_calls() {
         sealed.wire.client(&bytes[at..]);
         assert_eq!(sealed.wire.kinds(), whole, "split at {at}");
     }
+}
+
+#[test]
+fn a_push_is_sealed_in_its_turn_and_waits_for_the_activation() {
+    let push = |sealed: &mut Sealed, reference, body: &[u8]| {
+        let push = Push::new(PushCommand::Number(NOTICE as i64), body.to_vec());
+        let wire = &mut sealed.wire;
+        wire.worker.link.begin_push(reference, push, 3);
+        let delivery = wire.worker.link.poll_push().unwrap();
+        wire.bridge.handle_push(wire.now, &delivery, &mut wire.worker);
+        wire.settle();
+    };
+    let mut pending = Sealed::pending();
+    push(&mut pending, 1, b"too early");
+    assert_eq!(pending.wire.worker.link.push_answers(), [(1, [0, 1, 0, 0])]);
+
+    let mut sealed = Sealed::live();
+    push(&mut sealed, 2, b"one");
+    sealed.ask(ECHO, 7, b"x");
+    push(&mut sealed, 3, b"two");
+    sealed.wire.service(&reply(3, b"y"));
+    let expected = [(0, 0, "one".into()), (0, 0, "two".into()), (7, 0, "y".into())];
+    assert_eq!(sealed.heard(), expected);
+    assert_eq!(sealed.wire.worker.link.push_answers(), [(2, [1, 0, 0, 0]), (3, [1, 0, 0, 0])]);
 }

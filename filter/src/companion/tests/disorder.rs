@@ -261,7 +261,7 @@ proptest! {
                     from_proxy::Kind::Hello(_) => {}
                     from_proxy::Kind::Login(login) => references.push(login.r#ref),
                     from_proxy::Kind::Activate(activate) => references.push(activate.r#ref),
-                    from_proxy::Kind::Ended(_) => {}
+                    from_proxy::Kind::Ended(_) | from_proxy::Kind::Pushed(_) => {}
                 }
             }
             while let Some(Answer { connection, outcome }) = sim.link.poll_answer() {

@@ -2,6 +2,7 @@
 
 mod disorder;
 mod logins;
+mod pushes;
 mod sessions;
 mod streams;
 
