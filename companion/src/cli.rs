@@ -16,6 +16,7 @@ mod key;
 mod keygen;
 mod logs;
 mod masters;
+mod push;
 mod ring_file;
 mod serve;
 mod session;
@@ -46,6 +47,8 @@ enum Command {
     Key(key::KeyCommand),
     /// Make a key file
     Keygen(keygen::Keygen),
+    /// Send a frame to clients
+    Push(Box<push::Push>),
     /// Work with tickets
     #[command(subcommand)]
     Ticket(ticket::Ticket),
@@ -59,6 +62,7 @@ enum Command {
 
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Push(push) => push.run(),
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),

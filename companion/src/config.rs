@@ -26,6 +26,7 @@ pub struct Document {
     pub name: Option<String>,
     pub edge: Edge,
     pub admin: Admin,
+    pub app: App,
     pub metrics: Metrics,
     pub store: Store,
     pub login: Login,
@@ -77,6 +78,53 @@ pub struct Admin {
     #[schemars(extend("x-reload" = true, "x-path" = true))]
     pub tokens: Option<PathBuf>,
     pub tls: Tls,
+}
+
+/// Where services of the game call: pushes, groups, who is there.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct App {
+    /// Address and port. Without it: not served. Other than a loopback address only with grants, and
+    /// with `app.tls` and tokens or a `client_ca`, or with `app.behind_mesh`.
+    pub listen: Option<String>,
+    /// As `edge.behind_mesh`.
+    pub behind_mesh: bool,
+    /// Who may do what: each line names identities (`peer=`, as in `edge.peers`) or tokens
+    /// (`token=`), the audiences of sessions (`audience=`) and the groups (`group=`) that they may
+    /// reach, and by what (`may=push`, `may=groups`, `may=lookup`, `may=events`); `*` stands for
+    /// any characters, a key may stand several times. Such as `peer=spiffe://d/ns/games/sa/chat
+    /// audience=game group=room:* may=push may=groups`. Empty: on a loopback address without TLS
+    /// and tokens everybody may do everything.
+    #[schemars(extend("x-reload" = true))]
+    pub grants: Vec<String>,
+    /// As `admin.tokens`; which one may do what is in `app.grants`.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub tokens: Option<PathBuf>,
+    pub tls: Tls,
+    /// The longest body of a push, in bytes.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 262144))]
+    pub max_body: u32,
+    /// How long a push waits for the answers of proxies; what is not answered then is unconfirmed.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub answer_within: String,
+    /// Pushes that one worker of a proxy may have unanswered; beyond, they are told to be slow.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 4096))]
+    pub in_flight: u32,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            behind_mesh: false,
+            grants: Vec::new(),
+            tokens: None,
+            tls: Tls::default(),
+            max_body: 65_536,
+            answer_within: "2s".into(),
+            in_flight: 1024,
+        }
+    }
 }
 
 /// The listener's own TLS. Files are read anew when they change.

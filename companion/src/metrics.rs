@@ -67,6 +67,13 @@ impl Family {
         }
     }
 
+    /// Counts so many under this name.
+    pub fn add(&self, name: &str, more: u64) {
+        if let Some((_, counter)) = self.counters.iter().find(|(known, _)| *known == name) {
+            counter.add(more);
+        }
+    }
+
     pub fn value(&self, name: &str) -> u64 {
         let found = self.counters.iter().find(|(known, _)| *known == name);
         found.map_or(0, |(_, counter)| counter.value())
@@ -95,6 +102,9 @@ const OPERATIONS: [(Operation, &str); 7] = [
     (Operation::Announce, "announce"),
 ];
 
+/// What can come of a push.
+const PUSH_OUTCOMES: [&str; 6] = ["delivered", "away", "gone", "slow", "refused", "unconfirmed"];
+
 /// Everything that is counted as it happens.
 #[derive(Debug)]
 pub struct Metrics {
@@ -115,10 +125,17 @@ pub struct Metrics {
     pub log_lines_held_back: Counter,
     /// What other replicas did, by `ended`, `call`, `gap`.
     pub news: Family,
-    /// Callers that were turned away, by `edge`, `admin`.
+    /// Callers that were turned away, by `edge`, `admin`, `app`.
     pub denied: Family,
     /// Calls of operators, by `ok`, `failed`.
     pub admin_calls: Family,
+    /// Calls of services, by `ok`, `failed`.
+    pub app_calls: Family,
+    /// Sessions that pushes were for, by what came of it: `delivered`, `away`, `gone`, `slow`,
+    /// `refused`, `unconfirmed`.
+    pub pushes: Family,
+    /// From a push's arrival to its answer.
+    pub push_time: Histogram,
     /// `ok`, `failed`.
     pub reloads: Family,
     store_time: [Histogram; OPERATIONS.len()],
@@ -139,8 +156,11 @@ impl Default for Metrics {
             streams_cut: Counter::default(),
             log_lines_held_back: Counter::default(),
             news: Family::new(&["ended", "call", "gap"]),
-            denied: Family::new(&["edge", "admin"]),
+            denied: Family::new(&["edge", "admin", "app"]),
             admin_calls: Family::new(&["ok", "failed"]),
+            app_calls: Family::new(&["ok", "failed"]),
+            pushes: Family::new(&PUSH_OUTCOMES),
+            push_time: Histogram::default(),
             reloads: Family::new(&["ok", "failed"]),
             store_time: Default::default(),
             store_errors: Default::default(),
@@ -197,6 +217,10 @@ pub fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     page.family("replica_news_total", "What other replicas did, by kind", "kind", &metrics.news);
     page.family("callers_denied_total", "Callers turned away", "listener", &metrics.denied);
     page.family("admin_calls_total", "Calls of operators", "result", &metrics.admin_calls);
+    page.family("app_calls_total", "Calls of services", "result", &metrics.app_calls);
+    page.family("pushes_total", "Sessions pushed to, by outcome", "outcome", &metrics.pushes);
+    page.head("push_seconds", "histogram", "From a push's arrival to its answer");
+    page.histogram("push_seconds", "", &metrics.push_time);
     page.family("reloads_total", "Reloads of the configuration", "result", &metrics.reloads);
     page.store(metrics);
     page.gauges(gauges);

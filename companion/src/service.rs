@@ -1,6 +1,7 @@
 //! The companion on the network: tonic adapters around the domain, and what serves them.
 
 pub mod admin;
+pub mod app;
 pub mod edge;
 pub mod exposure;
 pub mod incoming;

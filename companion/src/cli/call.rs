@@ -16,7 +16,7 @@ use self::wire::Wire;
 use super::files;
 use crate::config::duration;
 
-mod body;
+pub(super) mod body;
 mod login;
 mod wire;
 

@@ -28,6 +28,26 @@ pub struct Connect {
         env = "MESHGATE_SERVER"
     )]
     server: String,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+pub struct ConnectApp {
+    /// The address of the companion's app service
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7602",
+        env = "MESHGATE_APP_SERVER"
+    )]
+    server: String,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+struct How {
     /// A file with a bearer token, as `meshgate token new` prints it; or MESHGATE_TOKEN
     #[arg(long, value_name = "FILE", env = "MESHGATE_TOKEN_FILE")]
     token_file: Option<PathBuf>,
@@ -63,8 +83,20 @@ impl Interceptor for Bearer {
 
 impl Connect {
     pub async fn connection(&self) -> anyhow::Result<Connection> {
+        self.how.connection(&self.server).await
+    }
+}
+
+impl ConnectApp {
+    pub async fn connection(&self) -> anyhow::Result<Connection> {
+        self.how.connection(&self.server).await
+    }
+}
+
+impl How {
+    async fn connection(&self, server: &str) -> anyhow::Result<Connection> {
         let bearer = self.bearer()?;
-        Ok(InterceptedService::new(self.channel().await?, bearer))
+        Ok(InterceptedService::new(self.channel(server).await?, bearer))
     }
 
     fn bearer(&self) -> anyhow::Result<Bearer> {
@@ -81,10 +113,10 @@ impl Connect {
         Ok(Bearer(Some(value)))
     }
 
-    async fn channel(&self) -> anyhow::Result<Channel> {
+    async fn channel(&self, server: &str) -> anyhow::Result<Channel> {
         let scheme = if self.ca.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.server))
-            .with_context(|| format!("`{}` is no HOST:PORT", self.server))?
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
+            .with_context(|| format!("`{server}` is no HOST:PORT"))?
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN);
         if let Some(ca) = &self.ca {
@@ -104,7 +136,7 @@ impl Connect {
             } else {
                 "is it running there, and without TLS (else give --ca, --cert and --key)?"
             };
-            format!("cannot reach the companion at {}; {hint}", self.server)
+            format!("cannot reach the companion at {server}; {hint}")
         })
     }
 }
@@ -113,8 +145,8 @@ impl Connect {
 pub fn said(status: Status) -> anyhow::Error {
     if status.code() == Code::Unimplemented {
         return anyhow::anyhow!(
-            "this is not the companion's admin service: by default it is on the port after the one \
-             that proxies attach to"
+            "this is not the service that was looked for: by default the admin service is on the \
+             port after the one that proxies attach to, and the app service on the port after that"
         );
     }
     anyhow::anyhow!("the companion says: {} ({:?})", status.message(), status.code())

@@ -43,9 +43,12 @@ impl Serve {
         let keys = parts::keys(&settings.document.keys)?;
         let (edge_rights, admin_rights) =
             (parts::edge_rights(&settings), parts::admin_rights(&settings)?);
+        let app_rights = parts::app_rights(&settings)?;
         let load = |files: &Option<_>| files.clone().map(Tls::load).transpose();
         let edge_tls = load(&settings.edge.tls)?.map(Arc::new);
         let admin_tls = load(&settings.admin.tls)?.map(Arc::new);
+        let app_files = settings.app.as_ref().and_then(|app| app.tls.clone());
+        let app_tls = load(&app_files)?.map(Arc::new);
         if self.check {
             println!("the configuration is good");
             return Ok(());
@@ -58,20 +61,26 @@ impl Serve {
             }
         };
         let sessions = Arc::new(Sessions::new(store, Arc::new(SystemClock)));
+        sessions.set_push_limits(settings.pushes);
         let logins = Logins::new(Arc::clone(&sessions), keys, settings.policy.clone());
         let logins = Arc::new(logins);
         let edge_gate = Gate::new(Side::Edge, edge_rights, Arc::clone(&sessions));
         let admin_gate = Gate::new(Side::Admin, admin_rights, Arc::clone(&sessions));
+        let app_gate = Gate::new(Side::App, app_rights, Arc::clone(&sessions));
 
         runtime.block_on(async {
             let edge = listen(settings.edge.address).await?;
             let admin = listen(settings.admin.address).await?;
+            let app = match &settings.app {
+                Some(app) => Some(listen(app.address).await?),
+                None => None,
+            };
             let metrics = match settings.metrics {
                 Some(address) => Some(listen(address).await?),
                 None => None,
             };
             let (shutdown, hangup) = (shutdown_signal()?, signal(SignalKind::hangup())?);
-            announce(&settings, &edge, &admin, metrics.as_ref())?;
+            announce(&settings, &edge, &admin, app.as_ref(), metrics.as_ref())?;
             let companion = Companion {
                 sessions: Arc::clone(&sessions),
                 logins: Arc::clone(&logins),
@@ -82,6 +91,11 @@ impl Serve {
                     tls: admin_tls.clone(),
                     gate: admin_gate.clone(),
                 },
+                app: app.map(|listener| Endpoint {
+                    listener,
+                    tls: app_tls.clone(),
+                    gate: app_gate.clone(),
+                }),
                 metrics,
             };
             let running = Running {
@@ -92,6 +106,7 @@ impl Serve {
                 logins,
                 edge: (edge_gate, edge_tls),
                 admin: (admin_gate, admin_tls),
+                app: (app_gate, app_tls),
             };
             let reloading = tokio::spawn(running.obey(hangup));
             server::serve(companion, shutdown).await?;
@@ -111,6 +126,7 @@ fn announce(
     settings: &Settings,
     edge: &TcpListener,
     admin: &TcpListener,
+    app: Option<&TcpListener>,
     metrics: Option<&TcpListener>,
 ) -> anyhow::Result<()> {
     let (edge, admin) = (edge.local_addr()?, admin.local_addr()?);
@@ -120,6 +136,11 @@ fn announce(
         store = store_name(settings), "ready"
     );
     println!("admin on {admin}");
+    if let Some(app) = app {
+        let protection = settings.app.as_ref().map(|app| app.protection);
+        info!(app = %app.local_addr()?, ?protection, "services may call");
+        println!("app on {}", app.local_addr()?);
+    }
     if let Some(metrics) = metrics {
         println!("metrics on {}", metrics.local_addr()?);
     }

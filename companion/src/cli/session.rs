@@ -65,7 +65,7 @@ struct Matching {
     state: Option<String>,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').ok_or_else(|| format!("`{text}`: write CLAIM=VALUE"))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }

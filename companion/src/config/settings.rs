@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::{Document, Login, Tls, duration};
 use crate::domain::bucket::Rate;
 use crate::domain::login::{Policy, SingleUse};
+use crate::domain::reach::{Grant, GrantError};
 use crate::domain::same_user::SameUser;
+use crate::domain::sessions::push::PushLimits;
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
 use crate::service::tls::TlsFiles;
@@ -36,6 +38,20 @@ pub enum SettingsError {
          `admin.tokens` or `admin.peers`"
     )]
     OpenAdmin,
+    #[error("`app` has rights and no address: give `app.listen`, such as 127.0.0.1:7602")]
+    AppNotServed,
+    #[error("`app.grants[{index}]`: {problem}")]
+    Grant { index: usize, problem: GrantError },
+    #[error(
+        "callers of the app service prove who they are, and `app.grants` grants nothing to \
+         anybody: give it a line such as `token=chat audience=* group=* may=push`"
+    )]
+    NoGrants,
+    #[error(
+        "`app.grants` names {what}, but nothing proves one: give `{remedy}`, or listen on a \
+         loopback address without grants"
+    )]
+    GrantWithoutProof { what: &'static str, remedy: &'static str },
     #[error(
         "`login.same_user_max` goes with `login.same_user = \"allow\"`: `refuse` and `replace` leave \
          one session"
@@ -74,6 +90,10 @@ pub struct Settings {
     pub edge: Listener,
     pub admin: Listener,
     pub tokens: Option<PathBuf>,
+    /// Where services call, if they do.
+    pub app: Option<Listener>,
+    pub grants: Vec<Grant>,
+    pub pushes: PushLimits,
     pub metrics: Option<SocketAddr>,
     pub policy: Policy,
     pub store: Store,
@@ -90,6 +110,7 @@ impl Settings {
     pub fn new(document: Document) -> Result<Self, SettingsError> {
         let edge = edge(&document)?;
         let admin = admin(&document, edge.address)?;
+        let (app, grants) = app(&document)?;
         let metrics = document.metrics.listen.as_deref();
         let metrics = metrics.map(|text| address("metrics.listen", text)).transpose()?;
         let keys = &document.keys;
@@ -114,7 +135,8 @@ impl Settings {
         };
         let tokens = document.admin.tokens.clone();
         let store = store(&document.store)?;
-        Ok(Self { edge, admin, tokens, metrics, policy, store, document })
+        let pushes = pushes(&document.app);
+        Ok(Self { edge, admin, tokens, app, grants, pushes, metrics, policy, store, document })
     }
 }
 
@@ -217,6 +239,58 @@ fn admin(document: &Document, edge: SocketAddr) -> Result<Listener, SettingsErro
     Ok(Listener { address, tls, peers, behind_mesh, protection })
 }
 
+fn app(document: &Document) -> Result<(Option<Listener>, Vec<Grant>), SettingsError> {
+    let app = &document.app;
+    let Some(listen) = &app.listen else {
+        let rights = !app.grants.is_empty() || app.tokens.is_some() || app.behind_mesh;
+        if rights || app.tls.cert.is_some() {
+            return Err(SettingsError::AppNotServed);
+        }
+        return Ok((None, Vec::new()));
+    };
+    let address = address("app.listen", listen)?;
+    let parse = |(index, line): (usize, &String)| {
+        Grant::parse(line).map_err(|problem| SettingsError::Grant { index, problem })
+    };
+    let grants: Vec<_> = app.grants.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    let has_tokens = app.tokens.is_some();
+    let tls = tls_files("app.tls", &app.tls, has_tokens)?;
+    let asks = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let protection = match (&tls, app.behind_mesh) {
+        (Some(_), true) => return Err(SettingsError::TwiceTls { side: "app" }),
+        (Some(_), false) if has_tokens => Protection::TlsAndToken,
+        (Some(_), false) if asks => Protection::MutualTls,
+        (None, true) => Protection::MeshMutualTls,
+        (_, false) => Protection::None,
+    };
+    if grants.is_empty() && (has_tokens || asks || app.behind_mesh) {
+        return Err(SettingsError::NoGrants);
+    }
+    if grants.iter().any(Grant::names_peers) && !asks && !app.behind_mesh {
+        let remedy = "app.tls.client_ca` or `app.behind_mesh";
+        return Err(SettingsError::GrantWithoutProof { what: "a peer", remedy });
+    }
+    if grants.iter().any(Grant::names_tokens) && !has_tokens {
+        let remedy = "app.tokens";
+        return Err(SettingsError::GrantWithoutProof { what: "a token", remedy });
+    }
+    exposure::check(Side::App, address, protection)?;
+    let behind_mesh = app.behind_mesh;
+    let listener = Listener { address, tls, peers: Vec::new(), behind_mesh, protection };
+    Ok((Some(listener), grants))
+}
+
+fn pushes(app: &super::App) -> PushLimits {
+    let defaults = PushLimits::default();
+    let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    PushLimits {
+        max_body: number(app.max_body),
+        // Checked when the document was read.
+        answer_within: duration::parse(&app.answer_within).unwrap_or(defaults.answer_within),
+        in_flight: number(app.in_flight),
+    }
+}
+
 /// The port after the edge's; any free one if that is any free one.
 const fn next_port(port: u16) -> u16 {
     match port {
@@ -286,6 +360,22 @@ mod tests {
             ("[store]\nkind = \"redis\"\nredis.tls_ca = \"a\"", "`store.redis.tls = true`"),
             ("[login]\nsame_user = \"refuse\"\nsame_user_max = 2", "`login.same_user_max`"),
             (&format!("[admin]\nbehind_mesh = true\n{TLS}"), "exclude"),
+            ("[app]\nlisten = \"0.0.0.0:1\"", "`app.grants`"),
+            ("[app]\nbehind_mesh = true", "`app.listen`"),
+            ("[app]\nlisten = \"127.0.0.1:1\"\ntokens = \"t\"", "grants nothing"),
+            ("[app]\nlisten = \"127.0.0.1:1\"\nbehind_mesh = true", "grants nothing"),
+            (
+                "[app]\nlisten = \"127.0.0.1:1\"\ngrants = [\"peer=a audience=b may=push\"]",
+                "`app.behind_mesh`",
+            ),
+            (
+                "[app]\nlisten = \"127.0.0.1:1\"\ngrants = [\"token=a audience=b may=push\"]",
+                "`app.tokens`",
+            ),
+            (
+                "[app]\nlisten = \"127.0.0.1:1\"\ngrants = [\"token=a audience=b may=all\"]",
+                "`app.grants[0]`",
+            ),
         ] {
             let error = settings(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::push::Parcel;
 use super::refusal::Why;
 use super::secret::TrafficKeys;
 use super::session::{Farewell, Session, SessionId};
@@ -15,6 +16,7 @@ use super::time::UnixMillis;
 use farewells::Farewells;
 
 mod farewells;
+mod hand_out;
 
 /// A pending session that its client does not bring to life within this time ends.
 pub const PENDING_LIFETIME: Duration = Duration::from_secs(10);
@@ -43,6 +45,7 @@ pub enum Word {
     Refused { reference: u64, why: Why },
     Activated { reference: u64, refused: Option<&'static str> },
     Kick { session: SessionId, farewell: Farewell },
+    Push { reference: u64, sessions: Vec<SessionId>, parcel: Arc<Parcel> },
 }
 
 /// A login that succeeded.

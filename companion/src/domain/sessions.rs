@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::credential::CredentialId;
 use super::filter::Filter;
+use super::in_flight::InFlight;
 use super::presence::{
     Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
 };
@@ -37,6 +38,7 @@ const ENDED_MEANWHILE: &str = "the session has ended";
 const TOO_MANY_SESSIONS: &str = "this user is logged in already";
 
 mod news;
+pub mod push;
 
 pub struct Sessions {
     store: Arc<dyn Store>,
@@ -44,6 +46,8 @@ pub struct Sessions {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     same_user: Live<SameUser>,
+    in_flight: InFlight,
+    push_limits: Live<push::PushLimits>,
 }
 
 /// Whom a kick is for.
@@ -76,7 +80,15 @@ impl Sessions {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(Metered { store, metrics: Arc::clone(&metrics) });
-        Self { store, presence: Presence::default(), clock, metrics, same_user: Live::default() }
+        Self {
+            store,
+            presence: Presence::default(),
+            clock,
+            metrics,
+            same_user: Live::default(),
+            in_flight: InFlight::default(),
+            push_limits: Live::default(),
+        }
     }
 
     /// How many sessions a user may have from now on. Those that there are stay.
@@ -143,6 +155,7 @@ impl Sessions {
 
     pub fn close(&self, stream: StreamId) {
         self.presence.close(stream);
+        self.in_flight.lost(stream);
     }
 
     /// A Noise login was good: uses its credential up and lets the session wait for its

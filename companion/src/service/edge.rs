@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshgate_proto::edge::v1::edge_server::Edge;
 use meshgate_proto::edge::v1::{
-    FromProxy, Hello, Login, Mode as ModeNumber, Welcome, from_proxy, to_proxy,
+    FromProxy, Hello, Login, Mode as ModeNumber, Pushed, Welcome, from_proxy, to_proxy,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,6 +18,7 @@ use super::peer::Peer;
 use super::rights::Caller;
 use crate::domain::login::{Attempt, Logins};
 use crate::domain::presence::{ProxyStream, StreamId, Word};
+use crate::domain::push::Outcome;
 use crate::domain::session::{Mode, SessionId};
 use crate::domain::sessions::Sessions;
 
@@ -178,6 +179,10 @@ fn take(
                 }));
             }
         }
+        Some(from_proxy::Kind::Pushed(pushed)) => {
+            let (reference, outcome) = (pushed.r#ref, outcome(pushed));
+            shared.sessions.pushed(stream.id(), reference, outcome);
+        }
         Some(from_proxy::Kind::Hello(_)) => {
             return Err(Status::failed_precondition("a second Hello on one stream"));
         }
@@ -185,6 +190,12 @@ fn take(
         None => debug!(proxy = stream.proxy(), "unknown message"),
     }
     Ok(())
+}
+
+fn outcome(pushed: Pushed) -> Outcome {
+    let Pushed { delivered, gone, slow, refused, mut reason, .. } = pushed;
+    reason.retain(|c| !c.is_control());
+    Outcome { delivered, gone, slow, refused, reason, ..Outcome::default() }
 }
 
 fn attempt(login: Login) -> Attempt {

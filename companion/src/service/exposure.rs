@@ -31,6 +31,12 @@ pub enum Exposed {
          `admin.tls.client_ca`, or say `admin.behind_mesh` with `admin.tokens` or `admin.peers`"
     )]
     Admin(SocketAddr),
+    #[error(
+        "{0} can be reached by others, and the app service speaks to players: listen on a loopback \
+         address, or give `app.grants`, with `app.tls.cert` and `app.tls.key` and `app.tokens` or \
+         `app.tls.client_ca`, or with `app.behind_mesh`"
+    )]
+    App(SocketAddr),
 }
 
 pub fn check(side: Side, address: SocketAddr, protection: Protection) -> Result<(), Exposed> {
@@ -43,12 +49,13 @@ pub fn check(side: Side, address: SocketAddr, protection: Protection) -> Result<
         Side::Edge => {
             matches!(protection, Protection::MutualTls | Protection::MeshMutualTls)
         }
-        Side::Admin => protection != Protection::None,
+        Side::Admin | Side::App => protection != Protection::None,
     };
     match side {
         _ if loopback || protected => Ok(()),
         Side::Edge => Err(Exposed::Edge(address)),
         Side::Admin => Err(Exposed::Admin(address)),
+        Side::App => Err(Exposed::App(address)),
     }
 }
 
@@ -69,7 +76,7 @@ mod tests {
             ("192.168.1.1:1", false),
         ] {
             let address: SocketAddr = address.parse().unwrap();
-            for side in [Side::Edge, Side::Admin] {
+            for side in [Side::Edge, Side::Admin, Side::App] {
                 assert_eq!(check(side, address, Protection::None).is_ok(), alone, "{address}");
                 assert!(check(side, address, Protection::MutualTls).is_ok());
                 assert!(check(side, address, Protection::MeshMutualTls).is_ok());

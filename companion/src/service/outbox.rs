@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use meshgate_proto::edge::v1::{
-    Activated, Kick, LoginAccepted, LoginRefused, Refusal as RefusalNumber, ToProxy, to_proxy::Kind,
+    Activated, Kick, LoginAccepted, LoginRefused, Push, Refusal as RefusalNumber, ToProxy, push,
+    to_proxy::Kind,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,7 @@ use tonic::Status;
 use tracing::warn;
 
 use crate::domain::presence::{Accepted, ProxyStream, StreamId, Word};
+use crate::domain::push::Command;
 use crate::domain::refusal::Refusal;
 
 /// Messages that may wait for a proxy. A second of logins at full speed; a proxy that is further
@@ -165,6 +167,15 @@ fn message(word: Word) -> Kind {
             session_id: session.as_bytes().to_vec(),
             reason: farewell.reason,
             code: farewell.code,
+        }),
+        Word::Push { reference, sessions, parcel } => Kind::Push(Push {
+            r#ref: reference,
+            sessions: sessions.iter().flat_map(|session| *session.as_bytes()).collect(),
+            command: Some(match &parcel.command {
+                Command::Number(number) => push::Command::Number(*number),
+                Command::Name(name) => push::Command::Name(name.clone()),
+            }),
+            body: parcel.body.clone(),
         }),
     }
 }

@@ -6,8 +6,10 @@ use tonic::service::Interceptor;
 use tonic::{Request, Status};
 use tracing::warn;
 
-use super::peer::{Peer, matches, mesh_names};
+use super::peer::{Peer, mesh_names};
+use crate::domain::pattern::matches;
 use crate::domain::ration::Ration;
+use crate::domain::reach::{Grant, Grants};
 use crate::domain::sessions::Sessions;
 use crate::domain::token::Tokens;
 use crate::live::Live;
@@ -17,6 +19,7 @@ use crate::live::Live;
 pub enum Side {
     Edge,
     Admin,
+    App,
 }
 
 /// What a listener asks of those who call. The configuration has checked that it is enough for the
@@ -30,6 +33,9 @@ pub struct Rights {
     pub behind_mesh: bool,
     /// The listener has TLS that asks for certificates.
     pub certificates: bool,
+    /// At the app listener: who may do what. Without any, and with nothing that proves who calls,
+    /// everybody may do everything.
+    pub grants: Vec<Grant>,
 }
 
 /// Who calls, as audit lines name him.
@@ -69,6 +75,33 @@ impl Rights {
         Err(Status::unauthenticated("give a bearer token, or a client certificate"))
     }
 
+    /// A service shows a token or a certificate; what it may do is granted to that.
+    fn app(&self, names: &[String], bearer: Option<&str>) -> Result<(Caller, Grants), Status> {
+        let granted = |to: &dyn Fn(&Grant) -> bool, caller: String| {
+            let grants: Vec<_> = self.grants.iter().filter(|grant| to(grant)).cloned().collect();
+            if grants.is_empty() {
+                let problem = format!("nothing is granted to {caller}: see `app.grants`");
+                return Err(Status::permission_denied(problem));
+            }
+            Ok((Caller(caller), Grants::These(grants)))
+        };
+        if let (Some(tokens), Some(token)) = (&self.tokens, bearer) {
+            return match tokens.name(token) {
+                Some(name) => granted(&|grant| grant.is_for_token(name), format!("token {name}")),
+                None => Err(Status::unauthenticated("the bearer token is not accepted")),
+            };
+        }
+        if let Some(first) = names.first() {
+            let known = |name: &&String| self.grants.iter().any(|grant| grant.is_for_peer(name));
+            let name = names.iter().find(known).unwrap_or(first);
+            return granted(&|grant| grant.is_for_peer(name), format!("peer {name}"));
+        }
+        if self.tokens.is_none() && !self.certificates && !self.behind_mesh {
+            return Ok((Caller("loopback".into()), Grants::All));
+        }
+        Err(Status::unauthenticated("give a bearer token, or a client certificate"))
+    }
+
     fn accepted<'a>(&self, names: &'a [String]) -> Option<&'a str> {
         let fits = |name: &&String| self.peers.iter().any(|pattern| matches(pattern, name));
         names.iter().find(fits).map(String::as_str)
@@ -98,7 +131,12 @@ impl Gate {
         self.0.rights.set(rights);
     }
 
-    fn judge(&self, peer: Option<&Peer>, request: &Request<()>) -> Result<Caller, Status> {
+    /// Who calls, and what is granted to him.
+    fn judge(
+        &self,
+        peer: Option<&Peer>,
+        request: &Request<()>,
+    ) -> Result<(Caller, Grants), Status> {
         let rights = self.0.rights.get();
         let names = match peer {
             _ if rights.behind_mesh => mesh_names(request.metadata()),
@@ -106,24 +144,23 @@ impl Gate {
             None => Vec::new(),
         };
         match self.0.side {
-            Side::Edge => rights.edge(&names),
+            Side::Edge => rights.edge(&names).map(|caller| (caller, Grants::These(Vec::new()))),
             Side::Admin => {
-                let header = request.metadata().get("authorization");
-                let bearer = header.and_then(|value| value.to_str().ok()).map(|value| {
-                    // RFC 9110, section 11.1: the scheme is case-insensitive.
-                    value
-                        .split_once(' ')
-                        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-                });
-                match bearer {
-                    Some(Some((_, token))) => rights.admin(&names, Some(token.trim())),
-                    Some(None) => {
-                        Err(Status::unauthenticated("`authorization` must be a bearer token"))
-                    }
-                    None => rights.admin(&names, None),
-                }
+                let caller = rights.admin(&names, bearer(request)?)?;
+                Ok((caller, Grants::These(Vec::new())))
             }
+            Side::App => rights.app(&names, bearer(request)?),
         }
+    }
+}
+
+fn bearer(request: &Request<()>) -> Result<Option<&str>, Status> {
+    let header = request.metadata().get("authorization");
+    let Some(value) = header.and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    // RFC 9110, section 11.1: the scheme is case-insensitive.
+    match value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        Some((_, token)) => Ok(Some(token.trim())),
+        None => Err(Status::unauthenticated("`authorization` must be a bearer token")),
     }
 }
 
@@ -131,8 +168,9 @@ impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         match self.judge(peer.as_ref(), &request) {
-            Ok(caller) => {
+            Ok((caller, grants)) => {
                 request.extensions_mut().insert(caller);
+                request.extensions_mut().insert(grants);
                 Ok(request)
             }
             Err(status) => {
@@ -140,6 +178,7 @@ impl Interceptor for Gate {
                 let name = match side {
                     Side::Edge => "edge",
                     Side::Admin => "admin",
+                    Side::App => "app",
                 };
                 sessions.metrics().denied.count(name);
                 let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.address.to_string());

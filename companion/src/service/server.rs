@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use meshgate_proto::FILE_DESCRIPTOR_SET;
 use meshgate_proto::admin::v1::admin_server::AdminServer;
+use meshgate_proto::app::v1::app_server::AppServer;
 use meshgate_proto::edge::v1::edge_server::EdgeServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use super::admin::AdminService;
+use super::app::{AppService, MAX_REQUEST_BYTES};
 use super::edge::{EdgeService, MAX_MESSAGE_BYTES};
 use super::incoming::incoming;
 use super::rights::Gate;
@@ -43,6 +45,8 @@ pub struct Companion {
     pub name: String,
     pub edge: Endpoint,
     pub admin: Endpoint,
+    /// Where services call.
+    pub app: Option<Endpoint>,
     /// Where metrics are scraped.
     pub metrics: Option<TcpListener>,
 }
@@ -68,7 +72,7 @@ pub async fn serve(
     companion: Companion,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Companion { sessions, logins, name, edge, admin, metrics } = companion;
+    let Companion { sessions, logins, name, edge, admin, app, metrics } = companion;
     let (stop_streams, stopping) = watch::channel(false);
     let (stop_serving, stopped) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -78,15 +82,17 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .build_v1()
     };
-    let certificates = [("edge", edge.tls.clone()), ("admin", admin.tls.clone())]
-        .into_iter()
-        .filter_map(|(listener, tls)| tls.map(|tls| (listener, tls)));
+    let app_tls = app.as_ref().and_then(|app| app.tls.clone());
+    let listeners = [("edge", edge.tls.clone()), ("admin", admin.tls.clone()), ("app", app_tls)];
+    let certificates =
+        listeners.into_iter().filter_map(|(listener, tls)| tls.map(|tls| (listener, tls)));
     let numbers = Arc::new(Numbers {
         sessions: Arc::clone(&sessions),
         logins: Arc::clone(&logins),
         certificates: certificates.collect(),
     });
 
+    let app_service = AppService::new(Arc::clone(&sessions), stopping.clone());
     let service = EdgeService::new(Arc::clone(&sessions), Arc::clone(&logins), name, stopping);
     let service = EdgeServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let edge_serving = server()
@@ -97,10 +103,21 @@ pub async fn serve(
     let service = AdminServer::new(AdminService::new(Arc::clone(&sessions)));
     let admin_serving = server()
         .add_service(InterceptedService::new(service, admin.gate))
-        .add_service(health_service)
+        .add_service(health_service.clone())
         .add_service(reflection()?)
-        .serve_with_incoming_shutdown(incoming(admin.listener, admin.tls), is_set(stopped));
-    let serving = async { tokio::try_join!(edge_serving, admin_serving).map(|_| ()) };
+        .serve_with_incoming_shutdown(incoming(admin.listener, admin.tls), is_set(stopped.clone()));
+    let service = AppServer::new(app_service).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let app_reflection = reflection()?;
+    let app_serving = async move {
+        let Some(app) = app else { return Ok(()) };
+        server()
+            .add_service(InterceptedService::new(service, app.gate))
+            .add_service(health_service)
+            .add_service(app_reflection)
+            .serve_with_incoming_shutdown(incoming(app.listener, app.tls), is_set(stopped))
+            .await
+    };
+    let serving = async { tokio::try_join!(edge_serving, admin_serving, app_serving).map(|_| ()) };
     let mut serving = tokio::spawn(serving);
     let mut chores = vec![
         tokio::spawn(sweep(Arc::clone(&sessions))),
@@ -240,7 +257,7 @@ async fn report(health: &HealthReporter, serving: bool) {
         tonic_health::ServingStatus::NotServing
     };
     // The empty name stands for the server as a whole.
-    for service in ["", "meshgate.edge.v1.Edge", "meshgate.admin.v1.Admin"] {
+    for service in ["", "meshgate.edge.v1.Edge", "meshgate.admin.v1.Admin", "meshgate.app.v1.App"] {
         health.set_service_status(service, status).await;
     }
 }

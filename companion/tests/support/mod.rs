@@ -21,10 +21,11 @@ use meshgate_companion::service::rights::{Gate, Rights, Side};
 use meshgate_companion::service::server::{Companion, Endpoint, serve};
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::admin_client::AdminClient;
+use meshgate_proto::app::v1::app_client::AppClient;
 use meshgate_proto::edge::v1::edge_client::EdgeClient;
 use meshgate_proto::edge::v1::{
     Activate, Activated, Ended, FromProxy, Hello, Kick, Login, LoginAccepted, LoginRefused, Mode,
-    Refusal, ToProxy, from_proxy, to_proxy,
+    Push, Pushed, Refusal, ToProxy, from_proxy, to_proxy,
 };
 use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
 use prost::Message as _;
@@ -119,6 +120,9 @@ pub fn forge(ticket: &str) -> String {
 pub struct Server {
     pub address: String,
     pub admin_address: String,
+    pub app_address: String,
+    /// Of the app service; to be reloaded.
+    pub app_gate: Gate,
     pub keys: Arc<KeyRing>,
     pub clock: Arc<ManualClock>,
     pub sessions: Arc<Sessions>,
@@ -141,14 +145,18 @@ impl Server {
         let sessions =
             Arc::new(Sessions::new(Arc::new(store), Arc::clone(&clock) as Arc<dyn Clock>));
         let logins = Arc::new(Logins::new(Arc::clone(&sessions), keys.companion(), policy));
-        let (edge, admin) = (listen().await, listen().await);
+        let (edge, admin, app) = (listen().await, listen().await, listen().await);
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let (edge_address, admin_address) = (address(&edge), address(&admin));
+        let app_address = address(&app);
         let endpoint = |side, listener| {
             let gate = Gate::new(side, Rights::default(), Arc::clone(&sessions));
             Endpoint { listener, tls: None, gate }
         };
+        let app = endpoint(Side::App, app);
+        let app_gate = app.gate.clone();
         let companion = Companion {
+            app: Some(app),
             edge: endpoint(Side::Edge, edge),
             admin: endpoint(Side::Admin, admin),
             sessions: Arc::clone(&sessions),
@@ -164,7 +172,7 @@ impl Server {
             serve(companion, shutdown).await.unwrap();
         });
         let (address, stop) = (edge_address, Some(stop));
-        Self { address, admin_address, keys, clock, sessions, stop, task }
+        Self { address, admin_address, app_address, app_gate, keys, clock, sessions, stop, task }
     }
 
     pub async fn proxy(&self, name: &str) -> Proxy {
@@ -177,6 +185,10 @@ impl Server {
 
     pub async fn admin(&self) -> AdminClient<Channel> {
         AdminClient::connect(self.admin_address.clone()).await.unwrap()
+    }
+
+    pub async fn app(&self) -> AppClient<Channel> {
+        AppClient::connect(self.app_address.clone()).await.unwrap()
     }
 
     /// Stops and waits until the store is closed.
@@ -313,6 +325,21 @@ impl Proxy {
             to_proxy::Kind::Kick(kick) => kick,
             other => panic!("no kick but {other:?}"),
         }
+    }
+
+    /// The next push; not answered yet.
+    pub async fn push(&mut self) -> Push {
+        match self.next().await {
+            to_proxy::Kind::Push(push) => push,
+            other => panic!("no push but {other:?}"),
+        }
+    }
+
+    /// Says that a push reached all of its sessions.
+    pub async fn delivered(&self, push: &Push) {
+        let delivered = u32::try_from(push.sessions.len() / 16).unwrap();
+        let pushed = Pushed { r#ref: push.r#ref, delivered, ..Pushed::default() };
+        self.send(from_proxy::Kind::Pushed(pushed)).await;
     }
 
     /// What was said before the answer to one more login: nothing, or one kick.

@@ -45,6 +45,8 @@ pub struct Process {
     pub child: Child,
     pub address: String,
     pub admin: String,
+    /// Empty where it is not served.
+    pub app: String,
     pub metrics: Option<String>,
     log: Option<JoinHandle<String>>,
 }
@@ -77,13 +79,16 @@ impl Process {
             errors.read_to_string(&mut text).unwrap();
             text
         });
-        let (mut admin, mut metrics) = (None, None);
+        let (mut admin, mut app, mut metrics) = (None, None, None);
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             if let Some(address) = line.strip_prefix("listening on ") {
                 let address = address.to_owned();
                 let (admin, log) = (admin.expect("where the admin service is"), Some(log));
-                return Self { child, address, admin, metrics, log };
+                let app = app.unwrap_or_default();
+                return Self { child, address, admin, app, metrics, log };
+            } else if let Some(address) = line.strip_prefix("app on ") {
+                app = Some(address.to_owned());
             } else if let Some(address) = line.strip_prefix("admin on ") {
                 admin = Some(address.to_owned());
             } else if let Some(address) = line.strip_prefix("metrics on ") {

@@ -22,6 +22,8 @@ pub struct Companion {
     pub address: SocketAddr,
     /// Where operators call.
     admin: String,
+    /// Where services call.
+    pub app: String,
     folder: tempfile::TempDir,
     public_key: [u8; 32],
 }
@@ -36,16 +38,18 @@ impl Companion {
         let public: Value = serde_json::from_str(&public[public.find('{').context("no key")?..])?;
         let public_key = STANDARD.decode(public["key"].as_str().context("no key")?)?;
         let public_key = public_key.try_into().ok().context("a key has 32 bytes")?;
-        let (process, address, admin) = serve(&folder, "127.0.0.1:0")?;
-        Ok(Self { process, address, admin, folder, public_key })
+        let Served { process, address, admin, app } = serve(&folder, "127.0.0.1:0")?;
+        Ok(Self { process, address, admin, app, folder, public_key })
     }
 
     /// Starts it again at the same address, with the same keys and store, after it ended.
     pub fn restart(&mut self) -> Result<()> {
-        let (process, address, admin) = serve(&self.folder, &self.address.to_string())?;
+        let Served { process, address, admin, app } =
+            serve(&self.folder, &self.address.to_string())?;
         self.process = process;
         self.address = address;
         self.admin = admin;
+        self.app = app;
         Ok(())
     }
 
@@ -81,12 +85,28 @@ impl Companion {
         arguments.extend(["--server", &self.admin]);
         meshgate(&arguments)
     }
+
+    /// Runs a service's command, such as `["push", "--user", "ann", "--command", "1206"]`.
+    pub fn serve_app(&self, arguments: &[&str]) -> Result<String> {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--server", &self.app]);
+        meshgate(&arguments)
+    }
 }
 
-fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<(Process, SocketAddr, String)> {
+/// A companion that serves, and where.
+struct Served {
+    process: Process,
+    address: SocketAddr,
+    admin: String,
+    app: String,
+}
+
+fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<Served> {
     let mut command = Command::new(program("meshgate")?);
     command
-        .args(["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--log", "debug"])
+        .args(["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"])
+        .args(["--app-listen", "127.0.0.1:0", "--log", "debug"])
         .arg("--store")
         .arg(folder.path().join("store.redb"))
         .arg("--noise-key")
@@ -95,8 +115,12 @@ fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<(Process, SocketAdd
         .arg(folder.path().join("ticket.json"))
         .stderr(File::create(folder.path().join("companion.log"))?);
     let (process, address, before) = Process::listening_and_more("meshgate", &mut command)?;
-    let admin = before.iter().find_map(|line| line.strip_prefix("admin on "));
-    Ok((process, address, admin.context("where do operators call?")?.to_owned()))
+    let at = |name: &str| {
+        let found = before.iter().find_map(|line| line.strip_prefix(name));
+        Ok::<_, anyhow::Error>(found.with_context(|| format!("no line {name:?}"))?.to_owned())
+    };
+    let (admin, app) = (at("admin on ")?, at("app on ")?);
+    Ok(Served { process, address, admin, app })
 }
 
 fn meshgate(arguments: &[&str]) -> Result<String> {

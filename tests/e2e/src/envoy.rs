@@ -65,12 +65,25 @@ impl Envoy {
         }
         let path = root().join("envoy-config").join(name);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Self::start_binary(&binary, &text, backends, edits)
+        Self::start_binary(&binary, &text, backends, edits, 1)
     }
 
     pub fn start_text(text: &str, backends: Backends, edits: &[(&str, &str)]) -> Result<Self> {
         let binary = prepared("MESHGATE_ENVOY", ".meshgate/envoy/1.40.0/envoy")?;
-        Self::start_binary(&binary, text, backends, edits)
+        Self::start_binary(&binary, text, backends, edits, 1)
+    }
+
+    /// The same, with several workers.
+    pub fn start_with_workers(
+        name: &str,
+        backends: Backends,
+        edits: &[(&str, &str)],
+        workers: u64,
+    ) -> Result<Self> {
+        let binary = prepared("MESHGATE_ENVOY", ".meshgate/envoy/1.40.0/envoy")?;
+        let path = root().join("envoy-config").join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Self::start_binary(&binary, &text, backends, edits, workers)
     }
 
     fn start_binary(
@@ -78,6 +91,7 @@ impl Envoy {
         text: &str,
         backends: Backends,
         edits: &[(&str, &str)],
+        workers: u64,
     ) -> Result<Self> {
         let wasm = prepared("MESHGATE_WASM", ".meshgate/meshgate.wasm")?;
         let mut text = text.replace(".meshgate/meshgate.wasm", &wasm.display().to_string());
@@ -106,7 +120,8 @@ impl Envoy {
             .arg(folder.path().join("envoy.yaml"))
             .arg("--admin-address-path")
             .arg(folder.path().join("admin"))
-            .args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "warning"])
+            .args(["--concurrency", &workers.to_string()])
+            .args(["--use-dynamic-base-id", "-l", "warning"])
             .args(["--component-log-level", "wasm:debug"])
             .stdout(Stdio::null())
             .stderr(log);

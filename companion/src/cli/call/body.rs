@@ -68,6 +68,23 @@ impl Method {
     }
 }
 
+/// The message of this type that `json` stands for, encoded.
+pub fn message(
+    file: &Path,
+    folders: &[PathBuf],
+    name: &str,
+    json: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let found = pool(file, folders)?.get_message_by_name(name);
+    let found = found.with_context(|| format!("{} has no message {name}", file.display()))?;
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let message = DynamicMessage::deserialize_with_options(found, &mut reader, &options)
+        .with_context(|| format!("that is no {name}"))?;
+    reader.end().context("after the message")?;
+    Ok(message.encode_to_vec())
+}
+
 fn pool(file: &Path, folders: &[PathBuf]) -> anyhow::Result<DescriptorPool> {
     if file.extension().is_none_or(|extension| extension != "proto") {
         let set = files::read(file)?;

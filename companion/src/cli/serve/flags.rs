@@ -27,6 +27,9 @@ pub struct Flags {
     /// `admin.listen`: where operators call [default: 127.0.0.1, the port after the edge's]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<SocketAddr>,
+    /// `app.listen`: where services of the game call [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    app_listen: Option<SocketAddr>,
     /// `metrics.listen`: where Prometheus scrapes [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
@@ -137,6 +140,7 @@ impl Flags {
         let given = [
             ("--listen", "edge.listen", self.listen.map(|address| address.to_string())),
             ("--admin-listen", "admin.listen", self.admin_listen.map(|a| a.to_string())),
+            ("--app-listen", "app.listen", self.app_listen.map(|a| a.to_string())),
             ("--metrics-listen", "metrics.listen", self.metrics_listen.map(|a| a.to_string())),
             ("--store", "store.path", text(&self.store)),
             ("--name", "name", self.name.clone()),

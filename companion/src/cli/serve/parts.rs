@@ -1,6 +1,6 @@
 //! What the companion is made of, from its settings and the files that they name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tracing::info;
@@ -51,24 +51,37 @@ pub fn edge_rights(settings: &Settings) -> Rights {
         tokens: None,
         behind_mesh: settings.edge.behind_mesh,
         certificates: settings.edge.tls.is_some(),
+        grants: Vec::new(),
     }
 }
 
 pub fn admin_rights(settings: &Settings) -> anyhow::Result<Rights> {
-    let tokens = match &settings.tokens {
-        Some(path) => {
-            let name = || format!("`admin.tokens` {}", path.display());
-            let text = files::read(path).with_context(name)?;
-            let text = std::str::from_utf8(&text).with_context(name)?;
-            Some(Tokens::parse(text).with_context(name)?)
-        }
-        None => None,
-    };
+    let tokens = tokens("admin.tokens", settings.tokens.as_deref())?;
     let tls = settings.admin.tls.as_ref();
     Ok(Rights {
         peers: settings.admin.peers.clone(),
         tokens,
         behind_mesh: settings.admin.behind_mesh,
         certificates: tls.is_some_and(|tls| tls.client_ca.is_some()),
+        grants: Vec::new(),
     })
+}
+
+pub fn app_rights(settings: &Settings) -> anyhow::Result<Rights> {
+    let tls = settings.app.as_ref().and_then(|app| app.tls.as_ref());
+    Ok(Rights {
+        peers: Vec::new(),
+        tokens: tokens("app.tokens", settings.document.app.tokens.as_deref())?,
+        behind_mesh: settings.app.as_ref().is_some_and(|app| app.behind_mesh),
+        certificates: tls.is_some_and(|tls| tls.client_ca.is_some()),
+        grants: settings.grants.clone(),
+    })
+}
+
+fn tokens(key: &str, path: Option<&Path>) -> anyhow::Result<Option<Tokens>> {
+    let Some(path) = path else { return Ok(None) };
+    let name = || format!("`{key}` {}", path.display());
+    let text = files::read(path).with_context(name)?;
+    let text = std::str::from_utf8(&text).with_context(name)?;
+    Ok(Some(Tokens::parse(text).with_context(name)?))
 }

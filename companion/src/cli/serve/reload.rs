@@ -27,6 +27,7 @@ pub struct Running {
     pub logins: Arc<Logins>,
     pub edge: (Gate, Option<Arc<Tls>>),
     pub admin: (Gate, Option<Arc<Tls>>),
+    pub app: (Gate, Option<Arc<Tls>>),
 }
 
 impl Running {
@@ -59,8 +60,14 @@ impl Running {
         let keys = parts::keys(&settings.document.keys)?;
         let edge_rights = parts::edge_rights(&settings);
         let admin_rights = parts::admin_rights(&settings)?;
+        let app_rights = parts::app_rights(&settings)?;
         let filter = logs::filter(&settings.document.log)?;
-        let sides = [(&self.edge.1, &settings.edge.tls), (&self.admin.1, &settings.admin.tls)];
+        let app_files = settings.app.as_ref().and_then(|app| app.tls.clone());
+        let sides = [
+            (&self.edge.1, &settings.edge.tls),
+            (&self.admin.1, &settings.admin.tls),
+            (&self.app.1, &app_files),
+        ];
         for (running, files) in sides {
             try_out(running.as_deref(), files.as_ref())?;
         }
@@ -72,6 +79,8 @@ impl Running {
         self.logins.reload(keys, settings.policy.clone());
         self.edge.0.reload(edge_rights);
         self.admin.0.reload(admin_rights);
+        self.app.0.reload(app_rights);
+        self.sessions.set_push_limits(settings.pushes);
         self.logs.change(filter)?;
         self.settings = settings;
         Ok(waiting)

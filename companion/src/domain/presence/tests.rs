@@ -24,6 +24,7 @@ impl ProxyStream for Line {
             Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
             Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
             Word::Activated { reference, refused } => format!("activated {reference} {refused:?}"),
+            Word::Push { sessions, .. } => format!("push {sessions:?}"),
             Word::Kick { session, farewell } => {
                 format!("kick {} {}", session.as_bytes()[15], farewell.reason)
             }

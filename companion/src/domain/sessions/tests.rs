@@ -86,6 +86,7 @@ impl ProxyStream for Line {
             Word::Activated { refused: None, .. } => "activated".into(),
             Word::Activated { .. } => "not activated".into(),
             Word::Kick { farewell, .. } => format!("kick {} {}", farewell.reason, farewell.code),
+            Word::Push { sessions, .. } => format!("push to {}", sessions.len()),
         };
         self.told.lock().unwrap().push(text);
     }

@@ -1,0 +1,176 @@
+//! Pushes: from whom they are for, to the streams that hold them, to what came of it.
+//!
+//! Sending and waiting are two steps, so that whoever has many pushes can send the next one before
+//! the answer to the last one is there, and still has his order: what was sent first is first in
+//! each stream's queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Sessions;
+use crate::domain::in_flight::{Flight, Full};
+use crate::domain::presence::{StreamId, Word};
+use crate::domain::push::{MAX_BODY, Only, Outcome, Parcel, Target};
+use crate::domain::reach::Reach;
+use crate::domain::session::{Session, SessionId};
+use crate::store::{Page, StoreError};
+
+/// As many sessions as one message to a proxy names.
+const MAX_SESSIONS: usize = 16 * 1024;
+/// A push to a user reaches so many of his sessions, the oldest ones.
+const MAX_OF_USER: usize = 1000;
+
+/// What bounds pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushLimits {
+    /// In bytes.
+    pub max_body: usize,
+    /// For the answers of proxies.
+    pub answer_within: Duration,
+    /// Pushes that one worker of a proxy may have unanswered.
+    pub in_flight: usize,
+}
+
+impl Default for PushLimits {
+    fn default() -> Self {
+        Self { max_body: MAX_BODY, answer_within: Duration::from_secs(2), in_flight: 1024 }
+    }
+}
+
+/// A push that cannot be tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    #[error("this caller may not reach sessions of the audience {0:?}: see `app.grants`")]
+    Audience(String),
+    #[error("the body has {size} bytes, more than `app.max_body`, {limit}")]
+    TooLarge { size: usize, limit: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A push on its way.
+pub struct Sent {
+    flights: Vec<Flight>,
+    /// What is known already.
+    known: Outcome,
+    in_time: Instant,
+}
+
+impl Sent {
+    /// What came of it.
+    pub async fn outcome(self) -> Outcome {
+        let mut outcome = self.known;
+        for flight in self.flights {
+            outcome.add(flight.outcome(self.in_time).await);
+        }
+        outcome
+    }
+}
+
+impl Sessions {
+    /// What bounds pushes from now on.
+    pub fn set_push_limits(&self, limits: PushLimits) {
+        self.push_limits.set(limits);
+    }
+
+    /// Sends a push to those of its target whom the caller may reach.
+    pub async fn push(
+        &self,
+        target: Target,
+        only: &Only,
+        reach: &Reach,
+        parcel: Parcel,
+    ) -> Result<Sent, PushError> {
+        let limits = *self.push_limits.get();
+        if parcel.body.len() > limits.max_body {
+            return Err(PushError::TooLarge { size: parcel.body.len(), limit: limits.max_body });
+        }
+        let mut known = Outcome::default();
+        let ids: Vec<SessionId> = match target {
+            // The usual case needs no look into the store.
+            Target::Session(id) if reach.covers_all() && *only == Only::default() => {
+                let sent = self.send(&[id], &Arc::new(parcel.clone()), limits);
+                if sent.known.away == 0 {
+                    return Ok(sent);
+                }
+                match self.live(id).await? {
+                    Some(_) => vec![id],
+                    None => {
+                        known.gone = 1;
+                        Vec::new()
+                    }
+                }
+            }
+            Target::Session(id) => match self.live(id).await? {
+                Some(session) => {
+                    if !reach.covers(&session.audience) {
+                        return Err(PushError::Audience(session.audience));
+                    }
+                    only.takes(&session).then_some(id).into_iter().collect()
+                }
+                None => {
+                    known.gone = 1;
+                    Vec::new()
+                }
+            },
+            Target::User(user) => {
+                let page = Page { user: Some(user), after: None, limit: MAX_OF_USER };
+                let now = self.clock.now();
+                let meant = |session: &Session| {
+                    session.expires_at > now
+                        && reach.covers(&session.audience)
+                        && only.takes(session)
+                };
+                let listed = self.store.list(page).await?.sessions;
+                listed.into_iter().filter(meant).map(|session| session.id).collect()
+            }
+            Target::Group(_) => Vec::new(),
+        };
+        let mut sent = self.send(&ids, &Arc::new(parcel), limits);
+        sent.known.add(known);
+        Ok(sent)
+    }
+
+    /// The session's record, if it lives.
+    pub async fn live(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let now = self.clock.now();
+        let found = self.store.find(vec![id]).await?.pop().flatten();
+        Ok(found.filter(|session| session.expires_at > now))
+    }
+
+    /// Sends it to sessions that live, as far as streams hold them.
+    fn send(&self, ids: &[SessionId], parcel: &Arc<Parcel>, limits: PushLimits) -> Sent {
+        let in_time = Instant::now() + limits.answer_within;
+        let (mut flights, mut known) = (Vec::new(), Outcome::default());
+        let missing = self.presence.hand_out(ids, |(stream, sessions)| {
+            for sessions in sessions.chunks(MAX_SESSIONS) {
+                let count = number(sessions.len());
+                let bytes = parcel.body.len().saturating_add(sessions.len().saturating_mul(16));
+                match self.in_flight.begin(stream.id(), count, bytes, limits.in_flight) {
+                    Ok(flight) => {
+                        stream.tell(Word::Push {
+                            reference: flight.reference,
+                            sessions: sessions.to_vec(),
+                            parcel: Arc::clone(parcel),
+                        });
+                        flights.push(flight);
+                    }
+                    Err(Full) => known.slow = known.slow.saturating_add(count),
+                }
+            }
+        });
+        known.away = number(missing.len());
+        Sent { flights, known, in_time }
+    }
+
+    /// A proxy says what came of a push.
+    pub fn pushed(&self, stream: StreamId, reference: u64, outcome: Outcome) {
+        self.in_flight.answered(stream, reference, outcome);
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,179 @@
+//! For services of the game: pushes, groups, who is there, what happens.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshgate_proto::app::v1::app_server::App;
+use meshgate_proto::app::v1::{
+    GetSessionRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    ListGroupsRequest, ListGroupsResponse, ListMembersRequest, ListMembersResponse,
+    ListSessionsRequest, ListSessionsResponse, PushRequest, PushResponse,
+    Session as SessionMessage, WatchRequest, WatchResponse,
+};
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::domain::push::MAX_BODY;
+use crate::domain::reach::{Act, Grants, Reach};
+use crate::domain::session::{Session, SessionId};
+use crate::domain::sessions::Sessions;
+use crate::store::StoreError;
+
+mod lookup;
+mod push;
+
+/// The longest push, with room for its names and claims.
+pub const MAX_REQUEST_BYTES: usize = MAX_BODY + 64 * 1024;
+
+#[derive(Clone)]
+pub struct AppService {
+    sessions: Arc<Sessions>,
+    /// `true`: every stream is to end.
+    stopping: watch::Receiver<bool>,
+}
+
+impl AppService {
+    pub fn new(sessions: Arc<Sessions>, stopping: watch::Receiver<bool>) -> Self {
+        Self { sessions, stopping }
+    }
+
+    fn count<T>(&self, result: &Result<T, Status>) {
+        self.sessions.metrics().app_calls.count(if result.is_ok() { "ok" } else { "failed" });
+    }
+}
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl App for AppService {
+    type PushStreamStream = Answers<PushResponse>;
+    type WatchStream = Answers<WatchResponse>;
+
+    async fn push(&self, request: Request<PushRequest>) -> Result<Response<PushResponse>, Status> {
+        let begun = Instant::now();
+        let reach = reach(&request, Act::Push);
+        let answer =
+            async { push::send(&self.sessions, &reach?, request.into_inner()).await }.await;
+        self.count(&answer);
+        let outcome = answer?.outcome().await;
+        self.sessions.metrics().push_time.record(begun.elapsed());
+        Ok(Response::new(push::answer(&self.sessions, outcome)))
+    }
+
+    async fn push_stream(
+        &self,
+        request: Request<Streaming<PushRequest>>,
+    ) -> Result<Response<Self::PushStreamStream>, Status> {
+        let reach = reach(&request, Act::Push)?;
+        let (sessions, stopping) = (Arc::clone(&self.sessions), self.stopping.clone());
+        let answers = push::stream(sessions, reach, request.into_inner(), stopping);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn join_group(
+        &self,
+        _: Request<JoinGroupRequest>,
+    ) -> Result<Response<JoinGroupResponse>, Status> {
+        Err(Status::unimplemented("groups"))
+    }
+
+    async fn leave_group(
+        &self,
+        _: Request<LeaveGroupRequest>,
+    ) -> Result<Response<LeaveGroupResponse>, Status> {
+        Err(Status::unimplemented("groups"))
+    }
+
+    async fn list_members(
+        &self,
+        _: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        Err(Status::unimplemented("groups"))
+    }
+
+    async fn list_groups(
+        &self,
+        _: Request<ListGroupsRequest>,
+    ) -> Result<Response<ListGroupsResponse>, Status> {
+        Err(Status::unimplemented("groups"))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<GetSessionRequest>,
+    ) -> Result<Response<SessionMessage>, Status> {
+        let reach = reach(&request, Act::Lookup);
+        let answer =
+            async { lookup::get(&self.sessions, &reach?, request.into_inner()).await }.await;
+        self.count(&answer);
+        answer.map(Response::new)
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let reach = reach(&request, Act::Lookup);
+        let answer =
+            async { lookup::list(&self.sessions, &reach?, request.into_inner()).await }.await;
+        self.count(&answer);
+        answer.map(Response::new)
+    }
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("events"))
+    }
+}
+
+/// What the caller may reach by this act.
+fn reach<T>(request: &Request<T>, act: Act) -> Result<Reach, Status> {
+    let grants = request.extensions().get::<Grants>();
+    grants.and_then(|grants| grants.reach(act)).ok_or_else(|| {
+        let problem = format!("this caller may not do that: `may={}` is not granted", act.name());
+        Status::permission_denied(format!("{problem} in `app.grants`"))
+    })
+}
+
+fn audience_denied(audience: &str) -> Status {
+    Status::permission_denied(format!(
+        "this caller may not reach sessions of the audience {audience:?}: see `app.grants`"
+    ))
+}
+
+/// The audience that a caller names, if he does and may.
+fn audience(reach: &Reach, named: String) -> Result<Option<String>, Status> {
+    if named.is_empty() {
+        return Ok(None);
+    }
+    if !reach.covers(&named) {
+        return Err(audience_denied(&named));
+    }
+    Ok(Some(named))
+}
+
+fn session_id(bytes: &[u8]) -> Result<SessionId, Status> {
+    SessionId::try_from(bytes)
+        .map_err(|_| Status::invalid_argument("`session_id` must have 16 bytes"))
+}
+
+fn store_away(error: StoreError) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn message(session: Session) -> SessionMessage {
+    SessionMessage {
+        session_id: session.id.as_bytes().to_vec(),
+        user: session.identity.user,
+        audience: session.audience,
+        proxy: session.proxy,
+        peer: session.peer,
+        created_at_ms: session.created_at.0,
+        expires_at_ms: session.expires_at.0,
+        claims: session.identity.claims,
+        roles: session.identity.roles,
+        client: session.client,
+    }
+}

@@ -1,0 +1,222 @@
+//! Pushes of services through the companion: real Envoy, real companion, real clients.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use meshgate_client::{Client, Flags, Frame, Login};
+use meshgate_e2e::envoy::Backends;
+use meshgate_e2e::{Companion, Envoy, GameServer, command};
+use meshgate_game::demo::v1::{EchoReply, EchoRequest};
+use meshgate_proto::app::v1::app_client::AppClient;
+use meshgate_proto::app::v1::push_request::{Command, Target};
+use meshgate_proto::app::v1::{PushRequest, PushResponse};
+use prost::Message;
+use tonic::transport::Channel;
+
+const CONNECTED: &str = "wasmcustom.meshgate.companion_connected";
+const PATIENCE: Duration = Duration::from_secs(20);
+/// One that the listeners of `envoy-config/` let be pushed, and one that they do not.
+const NOTICE: u32 = 1300;
+const UNNAMED: u32 = 1299;
+
+struct Scene {
+    envoy: Envoy,
+    companion: Companion,
+    app: AppClient<Channel>,
+    _game: GameServer,
+}
+
+impl Scene {
+    async fn start(bootstrap: &str, edits: &[(&str, &str)]) -> Result<Self> {
+        Self::with_workers(bootstrap, edits, 1).await
+    }
+
+    async fn with_workers(bootstrap: &str, edits: &[(&str, &str)], workers: u64) -> Result<Self> {
+        let game = GameServer::start()?;
+        let companion = Companion::start()?;
+        let backends = Backends {
+            game: Some(game.address),
+            companion: Some(companion.address),
+            ..Backends::default()
+        };
+        let mut envoy = Envoy::start_with_workers(bootstrap, backends, edits, workers)?;
+        // Envoy runs the plugin on its main thread too.
+        envoy.wait_stat(CONNECTED, workers + 1)?;
+        let app = AppClient::connect(format!("http://{}", companion.app)).await?;
+        Ok(Self { envoy, companion, app, _game: game })
+    }
+
+    async fn client(&self, user: &str) -> Result<Client> {
+        self.login(&self.companion.noise_login(user, &[])?).await
+    }
+
+    /// Logs in, and calls once, so that the session lives.
+    async fn login(&self, login: &Login) -> Result<Client> {
+        let client = Client::connect(self.envoy.private()?, login).await?;
+        echo(&client).await?;
+        Ok(client)
+    }
+
+    async fn push(&self, target: Target, command: u32, body: &[u8]) -> Result<PushResponse> {
+        let request = request(target, command, body);
+        Ok(self.app.clone().push(request).await?.into_inner())
+    }
+}
+
+fn request(target: Target, command: u32, body: &[u8]) -> PushRequest {
+    PushRequest {
+        target: Some(target),
+        command: Some(Command::Number(command.into())),
+        body: body.to_vec(),
+        ..PushRequest::default()
+    }
+}
+
+fn session(client: &Client) -> Target {
+    Target::SessionId(client.session().expect("a session").session_id.clone())
+}
+
+fn user(name: &str) -> Target {
+    Target::User(name.to_owned())
+}
+
+fn delivered(delivered: u32) -> PushResponse {
+    PushResponse { delivered, ..PushResponse::default() }
+}
+
+async fn echo(client: &Client) -> Result<()> {
+    let body = EchoRequest { body: b"hello".to_vec() }.encode_to_vec();
+    let reply = client.call(command::ECHO, body).await?;
+    assert_eq!(EchoReply::decode(&reply[..])?.body, b"hello");
+    Ok(())
+}
+
+async fn next(client: &Client) -> Result<Frame> {
+    let push = tokio::time::timeout(PATIENCE, client.next_push()).await;
+    push.context("no push came in time")?.context("the connection ended")
+}
+
+async fn body(client: &Client) -> Result<Vec<u8>> {
+    next(client).await?.into_body().context("a body")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_reaches_its_session_sealed_and_plain() -> Result<()> {
+    for bootstrap in ["noise.yaml", "ticket.yaml"] {
+        let mut scene = Scene::start(bootstrap, &[]).await?;
+        let login = match bootstrap {
+            "noise.yaml" => scene.companion.noise_login("ann", &[])?,
+            _ => scene.companion.ticket_login("ann", &[])?,
+        };
+        let (ann, _ben) = (scene.login(&login).await?, scene.client_of(bootstrap, "ben").await?);
+        assert_eq!(scene.push(session(&ann), NOTICE, b"to ann").await?, delivered(1));
+        let push = next(&ann).await?;
+        assert!(push.flags.has(Flags::PUSH), "{push:?}");
+        assert_eq!((push.command, push.sequence, push.status), (NOTICE, 0, 0));
+        assert_eq!(push.into_body().context("a body")?, b"to ann");
+        echo(&ann).await?;
+        scene.envoy.wait_stat("wasmcustom.meshgate.pushes_total", 1)?;
+    }
+    Ok(())
+}
+
+impl Scene {
+    async fn client_of(&self, bootstrap: &str, user: &str) -> Result<Client> {
+        match bootstrap {
+            "noise.yaml" => self.client(user).await,
+            _ => self.login(&self.companion.ticket_login(user, &[])?).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_to_a_user_reaches_all_of_his_sessions_and_says_how_many() -> Result<()> {
+    let scene = Scene::start("noise.yaml", &[]).await?;
+    let (one, two) = (scene.client("ann").await?, scene.client("ann").await?);
+    let ben = scene.client("ben").await?;
+    assert_eq!(scene.push(user("ann"), NOTICE, b"both").await?, delivered(2));
+    assert_eq!((body(&one).await?, body(&two).await?), (b"both".to_vec(), b"both".to_vec()));
+    assert_eq!(scene.push(user("eve"), NOTICE, b"nobody").await?, delivered(0));
+    assert_eq!(scene.push(user("ben"), NOTICE, b"ben").await?, delivered(1));
+    assert_eq!(body(&ben).await?, b"ben", "and nothing before it");
+    // By the tool as well.
+    let said = scene.companion.serve_app(&[
+        "push",
+        "--user",
+        "ann",
+        "--command",
+        "1206",
+        "--text",
+        "hello",
+        "--json",
+    ])?;
+    assert!(said.contains(r#""delivered":2"#), "{said}");
+    assert_eq!(next(&one).await?.command, command::LINE);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_gone_or_may_not_be_pushed_to_is_told() -> Result<()> {
+    let mut scene = Scene::start("noise.yaml", &[]).await?;
+    let ann = scene.client("ann").await?;
+    let refused = scene.push(session(&ann), UNNAMED, b"x").await?;
+    assert_eq!((refused.refused, refused.delivered), (1, 0));
+    assert!(refused.reason.contains("`push`"), "{}", refused.reason);
+    // Pending: no sealed frame has come.
+    let login = scene.companion.noise_login("ben", &[])?;
+    let pending = Client::connect(scene.envoy.private()?, &login).await?;
+    assert_eq!(scene.push(session(&pending), NOTICE, b"x").await?.gone, 1);
+    assert_eq!(scene.push(user("ben"), NOTICE, b"x").await?, delivered(0));
+    let gone = session(&ann);
+    drop(ann);
+    // Until everybody has heard of its end.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = scene.push(gone.clone(), NOTICE, b"x").await?;
+        if answer.gone == 1 {
+            break;
+        }
+        assert!(Instant::now() < until, "{answer:?}");
+    }
+    echo(&pending).await?;
+    assert_eq!(scene.push(session(&pending), NOTICE, b"now").await?, delivered(1));
+    assert_eq!(body(&pending).await?, b"now", "and nothing before it");
+    scene.envoy.wait_stat("wasmcustom.meshgate.pushes_dropped_total.reason.refused", 1)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_pushes_arrive_in_their_order_beside_calls() -> Result<()> {
+    const PUSHES: u32 = 1000;
+    let scene = Scene::start("noise.yaml", &[]).await?;
+    let ann = scene.client("ann").await?;
+    let target = session(&ann);
+    let requests: Vec<_> =
+        (0..PUSHES).map(|number| request(target.clone(), NOTICE, &number.to_be_bytes())).collect();
+    let mut app = scene.app.clone();
+    let pushing = async {
+        let mut answers = app.push_stream(tokio_stream::iter(requests)).await?.into_inner();
+        let mut count = 0;
+        while let Some(answer) = answers.message().await? {
+            assert_eq!(answer, delivered(1), "push {count}");
+            count += 1;
+        }
+        anyhow::Ok(count)
+    };
+    let calling = async {
+        for _ in 0..50 {
+            echo(&ann).await?;
+        }
+        anyhow::Ok(())
+    };
+    let hearing = async {
+        for number in 0..PUSHES {
+            assert_eq!(body(&ann).await?, number.to_be_bytes());
+        }
+        anyhow::Ok(())
+    };
+    let (count, called, heard) = tokio::join!(pushing, calling, hearing);
+    assert_eq!(count?, PUSHES);
+    called?;
+    heard
+}
