@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod connect;
 mod files;
+mod group;
 mod key;
 mod keygen;
 mod logs;
@@ -42,6 +43,9 @@ enum Command {
     /// Explain the companion's configuration
     #[command(subcommand)]
     Config(config::Config),
+    /// Let sessions join and leave groups, and see who is in which
+    #[command(subcommand)]
+    Group(group::Group),
     /// Keep a ring of sealed keys: rotate, retire, re-wrap
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),
         Command::Config(config) => config.run(),
+        Command::Group(group) => group.run(),
         Command::Key(key) => key.run(),
         Command::Keygen(keygen) => keygen.run(),
         Command::Ticket(ticket) => ticket.run(),

@@ -110,6 +110,12 @@ pub struct App {
     /// Pushes that one worker of a proxy may have unanswered; beyond, they are told to be slow.
     #[schemars(extend("x-reload" = true), range(min = 1, max = 4096))]
     pub in_flight: u32,
+    /// How many members a group may have; those that it has stay.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 100000))]
+    pub group_members: u32,
+    /// In how many groups a session may be; those that it is in stay.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 1000))]
+    pub session_groups: u32,
 }
 
 impl Default for App {
@@ -123,6 +129,8 @@ impl Default for App {
             max_body: 65_536,
             answer_within: "2s".into(),
             in_flight: 1024,
+            group_members: 10_000,
+            session_groups: 64,
         }
     }
 }

@@ -90,9 +90,13 @@ pub enum Operation {
     Count,
     Sweep,
     Announce,
+    Join,
+    Leave,
+    Members,
+    GroupsOf,
 }
 
-const OPERATIONS: [(Operation, &str); 7] = [
+const OPERATIONS: [(Operation, &str); 11] = [
     (Operation::Admit, "admit"),
     (Operation::End, "end"),
     (Operation::Find, "find"),
@@ -100,6 +104,10 @@ const OPERATIONS: [(Operation, &str); 7] = [
     (Operation::Count, "count"),
     (Operation::Sweep, "sweep"),
     (Operation::Announce, "announce"),
+    (Operation::Join, "join"),
+    (Operation::Leave, "leave"),
+    (Operation::Members, "members"),
+    (Operation::GroupsOf, "groups_of"),
 ];
 
 /// What can come of a push.

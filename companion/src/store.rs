@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -16,10 +17,12 @@ use crate::domain::time::UnixMillis;
 
 #[cfg(test)]
 pub(crate) mod behaviour;
+pub mod groups;
 pub mod metered;
 mod record;
 pub mod redb;
 pub mod redis;
+pub mod relay;
 
 /// An answer that comes when the store has done its work, durably where it wrote.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -98,7 +101,7 @@ pub struct Swept {
     pub more: bool,
 }
 
-pub trait Store: Send + Sync {
+pub trait Store: groups::GroupStore + Send + Sync {
     /// Durable when the answer comes.
     fn admit(&self, admission: Admission) -> Answer<Admitted>;
 
@@ -123,6 +126,9 @@ pub trait Store: Send + Sync {
 
     /// What other replicas do, for the one who asks first; `None` where there are no others.
     fn news(&self) -> Option<mpsc::Receiver<News>>;
+
+    /// The way to other replicas; `None` where there are no others.
+    fn relay(&self) -> Option<Arc<dyn relay::Relay>>;
 
     /// Whether the store works: it read and wrote the last time that it was asked to.
     fn healthy(&self) -> bool;

@@ -62,6 +62,7 @@ impl Serve {
         };
         let sessions = Arc::new(Sessions::new(store, Arc::new(SystemClock)));
         sessions.set_push_limits(settings.pushes);
+        sessions.set_group_limits(settings.groups);
         let logins = Logins::new(Arc::clone(&sessions), keys, settings.policy.clone());
         let logins = Arc::new(logins);
         let edge_gate = Gate::new(Side::Edge, edge_rights, Arc::clone(&sessions));

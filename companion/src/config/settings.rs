@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Document, Login, Tls, duration};
 use crate::domain::bucket::Rate;
+use crate::domain::group::GroupLimits;
 use crate::domain::login::{Policy, SingleUse};
 use crate::domain::reach::{Grant, GrantError};
 use crate::domain::same_user::SameUser;
@@ -94,6 +95,7 @@ pub struct Settings {
     pub app: Option<Listener>,
     pub grants: Vec<Grant>,
     pub pushes: PushLimits,
+    pub groups: GroupLimits,
     pub metrics: Option<SocketAddr>,
     pub policy: Policy,
     pub store: Store,
@@ -136,7 +138,23 @@ impl Settings {
         let tokens = document.admin.tokens.clone();
         let store = store(&document.store)?;
         let pushes = pushes(&document.app);
-        Ok(Self { edge, admin, tokens, app, grants, pushes, metrics, policy, store, document })
+        let groups = GroupLimits {
+            members: document.app.group_members,
+            of_session: document.app.session_groups,
+        };
+        Ok(Self {
+            edge,
+            admin,
+            tokens,
+            app,
+            grants,
+            pushes,
+            groups,
+            metrics,
+            policy,
+            store,
+            document,
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::credential::CredentialId;
 use super::filter::Filter;
+use super::group::GroupLimits;
 use super::in_flight::InFlight;
 use super::presence::{
     Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
@@ -37,8 +38,10 @@ const ENDED_MEANWHILE: &str = "the session has ended";
 /// What the client hears whose session cannot go live beside the ones that its user has.
 const TOO_MANY_SESSIONS: &str = "this user is logged in already";
 
+mod groups;
 mod news;
 pub mod push;
+mod relay;
 
 pub struct Sessions {
     store: Arc<dyn Store>,
@@ -48,6 +51,8 @@ pub struct Sessions {
     same_user: Live<SameUser>,
     in_flight: InFlight,
     push_limits: Live<push::PushLimits>,
+    group_limits: Live<GroupLimits>,
+    correspondence: Arc<relay::Correspondence>,
 }
 
 /// Whom a kick is for.
@@ -88,6 +93,8 @@ impl Sessions {
             same_user: Live::default(),
             in_flight: InFlight::default(),
             push_limits: Live::default(),
+            group_limits: Live::default(),
+            correspondence: Arc::default(),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::domain::session::{Session, SessionId};
 use crate::domain::sessions::Sessions;
 use crate::store::StoreError;
 
+mod groups;
 mod lookup;
 mod push;
 
@@ -75,30 +76,49 @@ impl App for AppService {
 
     async fn join_group(
         &self,
-        _: Request<JoinGroupRequest>,
+        request: Request<JoinGroupRequest>,
     ) -> Result<Response<JoinGroupResponse>, Status> {
-        Err(Status::unimplemented("groups"))
+        let reach = reach(&request, Act::Groups);
+        let answer =
+            async { groups::join_group(&self.sessions, &reach?, request.into_inner()).await }.await;
+        self.count(&answer);
+        answer.map(Response::new)
     }
 
     async fn leave_group(
         &self,
-        _: Request<LeaveGroupRequest>,
+        request: Request<LeaveGroupRequest>,
     ) -> Result<Response<LeaveGroupResponse>, Status> {
-        Err(Status::unimplemented("groups"))
+        let reach = reach(&request, Act::Groups);
+        let answer =
+            async { groups::leave_group(&self.sessions, &reach?, request.into_inner()).await }
+                .await;
+        self.count(&answer);
+        answer.map(Response::new)
     }
 
     async fn list_members(
         &self,
-        _: Request<ListMembersRequest>,
+        request: Request<ListMembersRequest>,
     ) -> Result<Response<ListMembersResponse>, Status> {
-        Err(Status::unimplemented("groups"))
+        let reach = reach(&request, Act::Groups);
+        let answer =
+            async { groups::list_members(&self.sessions, &reach?, request.into_inner()).await }
+                .await;
+        self.count(&answer);
+        answer.map(Response::new)
     }
 
     async fn list_groups(
         &self,
-        _: Request<ListGroupsRequest>,
+        request: Request<ListGroupsRequest>,
     ) -> Result<Response<ListGroupsResponse>, Status> {
-        Err(Status::unimplemented("groups"))
+        let reach = reach(&request, Act::Groups);
+        let answer =
+            async { groups::list_groups(&self.sessions, &reach?, request.into_inner()).await }
+                .await;
+        self.count(&answer);
+        answer.map(Response::new)
     }
 
     async fn get_session(

@@ -122,6 +122,7 @@ pub async fn serve(
     let mut chores = vec![
         tokio::spawn(sweep(Arc::clone(&sessions))),
         tokio::spawn(follow(Arc::clone(&sessions))),
+        tokio::spawn(Arc::clone(&sessions).read_letters()),
         tokio::spawn(watch_health(Arc::clone(&sessions), health.clone())),
         tokio::spawn(watch_certificates(numbers.certificates.clone())),
     ];

@@ -67,6 +67,9 @@ pub fn yes() -> Admitted {
     Admitted::Yes { replaced: vec![] }
 }
 
+mod groups;
+pub use groups::*;
+
 const REPLACE: SameUser = SameUser::Replace { code: 7 };
 
 type Tested = Arc<dyn Store>;
@@ -261,6 +264,10 @@ macro_rules! on_every_store {
             of_fifty_at_the_same_moment_as_many_get_in_as_may
             of_fifty_at_the_same_moment_the_last_one_stays
             without_a_bound_anybody_may_have_any_number
+            a_session_is_a_member_from_joining_to_leaving
+            memberships_end_with_their_session_however_it_ends
+            groups_and_memberships_are_bounded
+            members_come_in_pages
         }
     };
 }

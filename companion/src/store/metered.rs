@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::groups::GroupStore;
+use super::relay::Relay;
 use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
+use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::session::{Farewell, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
@@ -25,6 +28,29 @@ impl Metered {
             metrics.store(operation, begun.elapsed(), result.is_err());
             result
         })
+    }
+}
+
+impl GroupStore for Metered {
+    fn join(&self, group: GroupName, session: SessionId, limits: GroupLimits) -> Answer<Joined> {
+        self.timed(Operation::Join, self.store.join(group, session, limits))
+    }
+
+    fn leave(&self, group: GroupName, session: SessionId) -> Answer<bool> {
+        self.timed(Operation::Leave, self.store.leave(group, session))
+    }
+
+    fn members(
+        &self,
+        group: GroupName,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Answer<Vec<SessionId>> {
+        self.timed(Operation::Members, self.store.members(group, after, limit))
+    }
+
+    fn groups_of(&self, session: SessionId) -> Answer<Vec<GroupName>> {
+        self.timed(Operation::GroupsOf, self.store.groups_of(session))
     }
 }
 
@@ -59,6 +85,10 @@ impl Store for Metered {
 
     fn news(&self) -> Option<mpsc::Receiver<News>> {
         self.store.news()
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        self.store.relay()
     }
 
     fn healthy(&self) -> bool {

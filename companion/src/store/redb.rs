@@ -8,6 +8,8 @@
 //! | `sessions_by_expiry` | expiry (u64 BE, ms), session id | nothing |
 //! | `used_credentials` | credential id, 24 bytes, expiry first | nothing |
 //!
+//! and those of groups ([`groups`]).
+//!
 //! Every write is durable before it is answered; many writes share one transaction and one flush
 //! ([`writer`]). Reads see the last committed state and wait for nobody.
 
@@ -25,11 +27,15 @@ use redb::{
 use tokio::sync::{mpsc, oneshot};
 
 use self::writer::Write;
+use super::groups::GroupStore;
+use super::relay::Relay;
 use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
+use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::session::{Farewell, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 
+mod groups;
 mod tables;
 mod writer;
 
@@ -157,6 +163,29 @@ fn check_version(database: &Database, path: &str) -> Result<(), OpenError> {
     }
 }
 
+impl GroupStore for RedbStore {
+    fn join(&self, group: GroupName, session: SessionId, limits: GroupLimits) -> Answer<Joined> {
+        self.write(|answer| Write::Join(group, session, limits, answer))
+    }
+
+    fn leave(&self, group: GroupName, session: SessionId) -> Answer<bool> {
+        self.write(|answer| Write::LeaveGroup(group, session, answer))
+    }
+
+    fn members(
+        &self,
+        group: GroupName,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Answer<Vec<SessionId>> {
+        self.read(move |transaction| groups::members(transaction, &group, after, limit))
+    }
+
+    fn groups_of(&self, session: SessionId) -> Answer<Vec<GroupName>> {
+        self.read(move |transaction| groups::groups_of(transaction, session))
+    }
+}
+
 impl Store for RedbStore {
     fn admit(&self, admission: Admission) -> Answer<Admitted> {
         self.write(|answer| Write::Admit(Box::new(admission), answer))
@@ -202,6 +231,10 @@ impl Store for RedbStore {
     }
 
     fn news(&self) -> Option<mpsc::Receiver<News>> {
+        None
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
         None
     }
 

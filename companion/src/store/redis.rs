@@ -10,6 +10,8 @@
 //! | `sessions` | sorted set | all session ids, all with score 0: in their order |
 //! | `u:<user>` | sorted set | a user's session ids, likewise |
 //! | `expiry` | sorted set | session id and user, by expiry (ms) |
+//! | `g:<group>` | sorted set | the session ids of a group, likewise |
+//! | `m:<session>` | sorted set | the groups of a session, likewise |
 //! | `c:<credential>` | string | is there until the used credential expires |
 //! | `revision` | number | of the newest event |
 //! | `events` | stream | what other replicas must hear, under ids `<revision>-0` |
@@ -19,7 +21,7 @@
 //! their expiry. Nothing is ever scanned.
 //!
 //! The connection is one that all operations share ([`link`]); a second one follows the events
-//! ([`follow`]).
+//! ([`follow`]), a third one the pushes of other replicas ([`relay`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,7 +30,9 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use self::link::Link;
+use self::relay::RedisRelay;
 use self::scripts::Scripts;
+use super::relay::Relay;
 use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
 use crate::domain::session::{Farewell, Session, SessionId};
 use crate::domain::sessions::Whom;
@@ -38,7 +42,9 @@ use crate::store::record;
 pub use self::link::{OpenError, RedisSettings, RedisTls};
 
 mod follow;
+mod groups;
 mod link;
+mod relay;
 mod scripts;
 
 /// The format of the keys and values. A store of another version is not touched.
@@ -54,7 +60,8 @@ pub struct RedisStore {
     link: Arc<Link>,
     scripts: Arc<Scripts>,
     news: Mutex<Option<mpsc::Receiver<News>>>,
-    tasks: [JoinHandle<()>; 2],
+    relay: Arc<RedisRelay>,
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl RedisStore {
@@ -72,7 +79,9 @@ impl RedisStore {
         let keeping = tokio::spawn(Arc::clone(&link).keep());
         let following = tokio::spawn(follow::follow(Arc::clone(&link), tell));
         let news = Mutex::new(Some(news));
-        Ok(Self { link, scripts, news, tasks: [keeping, following] })
+        let (relay, reading) = RedisRelay::new(Arc::clone(&link));
+        let (relay, reading) = (Arc::new(relay), tokio::spawn(reading));
+        Ok(Self { link, scripts, news, relay, tasks: [keeping, following, reading] })
     }
 }
 
@@ -206,6 +215,10 @@ impl Store for RedisStore {
 
     fn news(&self) -> Option<mpsc::Receiver<News>> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        Some(Arc::clone(&self.relay) as Arc<dyn Relay>)
     }
 
     fn healthy(&self) -> bool {

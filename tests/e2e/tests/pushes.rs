@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use meshgate_client::{Client, Flags, Frame, Login};
+use meshgate_client::{Client, Connection, Flags, Frame, Login};
 use meshgate_e2e::envoy::Backends;
 use meshgate_e2e::{Companion, Envoy, GameServer, command};
 use meshgate_game::demo::v1::{EchoReply, EchoRequest};
 use meshgate_proto::app::v1::app_client::AppClient;
 use meshgate_proto::app::v1::push_request::{Command, Target};
-use meshgate_proto::app::v1::{PushRequest, PushResponse};
+use meshgate_proto::app::v1::{JoinGroupRequest, PushRequest, PushResponse};
 use prost::Message;
 use tonic::transport::Channel;
 
@@ -219,4 +219,118 @@ async fn a_thousand_pushes_arrive_in_their_order_beside_calls() -> Result<()> {
     assert_eq!(count?, PUSHES);
     called?;
     heard
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_to_a_group_reaches_fifty_clients_on_two_workers_in_one_order() -> Result<()> {
+    const CLIENTS: u32 = 50;
+    const PUSHES: u8 = 20;
+    let scene = Scene::with_workers("ticket.yaml", &[], 2).await?;
+    let mut clients = Vec::new();
+    let mut app = scene.app.clone();
+    for number in 0..CLIENTS {
+        let login = scene.companion.ticket_login(&format!("user-{number}"), &[])?;
+        let client = scene.login(&login).await?;
+        let session_id = client.session().context("a session")?.session_id.clone();
+        app.join_group(JoinGroupRequest { group: "room:1".into(), session_id }).await?;
+        clients.push(client);
+    }
+    let outside = scene.login(&scene.companion.ticket_login("outside", &[])?).await?;
+    let requests = (0..PUSHES).map(|number| {
+        let target = Target::Group("room:1".to_owned());
+        request(target, NOTICE, &[number])
+    });
+    let requests: Vec<_> = requests.collect();
+    let mut answers = app.push_stream(tokio_stream::iter(requests)).await?.into_inner();
+    for _ in 0..PUSHES {
+        assert_eq!(answers.message().await?, Some(delivered(CLIENTS)));
+    }
+    for client in &clients {
+        for number in 0..PUSHES {
+            assert_eq!(body(client).await?, [number]);
+        }
+    }
+    assert_eq!(scene.push(session(&outside), NOTICE, b"you alone").await?, delivered(1));
+    assert_eq!(body(&outside).await?, b"you alone");
+    // Who has left is in the room no more.
+    drop(clients.split_off(1));
+    let left = Target::Group("room:1".to_owned());
+    let until = Instant::now() + PATIENCE;
+    while scene.push(left.clone(), NOTICE, b"?").await? != delivered(1) {
+        assert!(Instant::now() < until);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_gets_so_much_and_disturbs_nobody() -> Result<()> {
+    const PUSHES: usize = 2000;
+    let edits = [(r#""statuses":"#, r#""limits": { "max_unread": "64KiB" }, "statuses":"#)];
+    let mut scene = Scene::start("ticket.yaml", &edits).await?;
+    let reader = scene.login(&scene.companion.ticket_login("reader", &[])?).await?;
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(16 << 10)?;
+    let (from, to) = socket.connect(scene.envoy.private()?).await?.into_split();
+    let mut deaf = Connection::over(from, to);
+    let reply = deaf.login(&scene.companion.ticket_login("deaf", &[])?).await?;
+    let target = Target::SessionId(reply.context("a session")?.session_id);
+    deaf.send(&Frame::request(command::ECHO, 1, vec![])).await?;
+    assert_eq!(deaf.receive().await?.context("the echo")?.sequence, 1);
+
+    // 32 MiB, of which nothing is read.
+    let mut random = 1_u64;
+    let large: Vec<u8> = std::iter::repeat_with(|| {
+        // Nothing that compression could make small.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random.to_be_bytes()[0]
+    })
+    .take(16 << 10)
+    .collect();
+    let requests: Vec<_> = (0..PUSHES).map(|_| request(target.clone(), NOTICE, &large)).collect();
+    let mut app = scene.app.clone();
+    let mut answers = app.push_stream(tokio_stream::iter(requests)).await?.into_inner();
+    let mut sum = PushResponse::default();
+    for _ in 0..PUSHES {
+        let answer = answers.message().await?.context("an answer")?;
+        sum.delivered += answer.delivered;
+        sum.slow += answer.slow;
+        sum.gone += answer.gone;
+        sum.unconfirmed += answer.unconfirmed;
+        assert_eq!(answer.refused + answer.away, 0);
+    }
+    // What Envoy, the kernel and the filter's bound hold; the rest is dropped, and then, because
+    // nothing can be said to it any more, the connection closes.
+    assert!((sum.delivered as usize) < PUSHES / 2, "{sum:?}");
+    assert!(sum.slow > 0, "{sum:?}");
+    scene.envoy.wait_stat("wasmcustom.meshgate.upstream_errors_total.kind.bell_unanswered", 1)?;
+    assert_eq!(scene.push(target, NOTICE, b"x").await?.gone, 1);
+    assert_eq!(scene.push(session(&reader), NOTICE, b"fine").await?, delivered(1));
+    assert_eq!(body(&reader).await?, b"fine");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_go_on_after_the_companion_was_restarted() -> Result<()> {
+    let mut scene = Scene::start("noise.yaml", &[]).await?;
+    let ann = scene.client("ann").await?;
+    let session_id = ann.session().context("a session")?.session_id.clone();
+    scene.app.join_group(JoinGroupRequest { group: "room:1".into(), session_id }).await?;
+    assert_eq!(scene.push(session(&ann), NOTICE, b"before").await?, delivered(1));
+    scene.companion.process.kill();
+    scene.envoy.wait_stat(CONNECTED, 0)?;
+    echo(&ann).await?;
+    scene.companion.restart()?;
+    scene.app = AppClient::connect(format!("http://{}", scene.companion.app)).await?;
+    scene.envoy.wait_stat(CONNECTED, 2)?;
+    // The worker that has the session may be the later one to come back.
+    let until = Instant::now() + PATIENCE;
+    while scene.push(session(&ann), NOTICE, b"after").await? != delivered(1) {
+        assert!(Instant::now() < until);
+    }
+    assert_eq!(body(&ann).await?, b"before");
+    assert_eq!(body(&ann).await?, b"after");
+    let room = Target::Group("room:1".to_owned());
+    assert_eq!(scene.push(room, NOTICE, b"room").await?, delivered(1), "it is a member still");
+    assert_eq!(body(&ann).await?, b"room");
+    Ok(())
 }

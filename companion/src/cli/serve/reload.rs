@@ -81,6 +81,7 @@ impl Running {
         self.admin.0.reload(admin_rights);
         self.app.0.reload(app_rights);
         self.sessions.set_push_limits(settings.pushes);
+        self.sessions.set_group_limits(settings.groups);
         self.logs.change(filter)?;
         self.settings = settings;
         Ok(waiting)

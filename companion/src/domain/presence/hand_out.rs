@@ -9,6 +9,11 @@ use crate::domain::session::SessionId;
 pub type Share = (Arc<dyn ProxyStream>, Vec<SessionId>);
 
 impl Presence {
+    /// Whether a stream holds this session, and it lives.
+    pub fn holds_live(&self, id: SessionId) -> bool {
+        self.lock().sessions.get(&id).is_some_and(|entry| matches!(entry.stage, Stage::Live))
+    }
+
     /// Hands something out to the streams that hold these sessions, live ones alone. Answers
     /// those that none holds. `hand` tells the stream under the lock, so that two who hand out
     /// to the same sessions are heard in one order by all of them.

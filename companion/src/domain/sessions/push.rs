@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Sessions;
+use super::relay::Posted;
 use crate::domain::in_flight::{Flight, Full};
 use crate::domain::presence::{StreamId, Word};
 use crate::domain::push::{MAX_BODY, Only, Outcome, Parcel, Target};
@@ -53,17 +54,27 @@ pub enum PushError {
 /// A push on its way.
 pub struct Sent {
     flights: Vec<Flight>,
+    /// What other replicas hand out.
+    posted: Option<Posted>,
     /// What is known already.
     known: Outcome,
     in_time: Instant,
 }
 
 impl Sent {
+    /// Nothing is on its way.
+    fn known(known: Outcome) -> Self {
+        Self { flights: Vec::new(), posted: None, known, in_time: Instant::now() }
+    }
+
     /// What came of it.
     pub async fn outcome(self) -> Outcome {
         let mut outcome = self.known;
         for flight in self.flights {
             outcome.add(flight.outcome(self.in_time).await);
+        }
+        if let Some(posted) = self.posted {
+            outcome.add(posted.outcome(self.in_time).await);
         }
         outcome
     }
@@ -87,50 +98,74 @@ impl Sessions {
         if parcel.body.len() > limits.max_body {
             return Err(PushError::TooLarge { size: parcel.body.len(), limit: limits.max_body });
         }
-        let mut known = Outcome::default();
+        let parcel = Arc::new(parcel);
         let ids: Vec<SessionId> = match target {
-            // The usual case needs no look into the store.
-            Target::Session(id) if reach.covers_all() && *only == Only::default() => {
-                let sent = self.send(&[id], &Arc::new(parcel.clone()), limits);
-                if sent.known.away == 0 {
-                    return Ok(sent);
+            Target::Session(id) => {
+                // The usual case needs no look into the store.
+                let at_once = reach.covers_all() && *only == Only::default();
+                if at_once && self.presence.holds_live(id) {
+                    return Ok(self.send(&[id], &parcel, limits));
                 }
-                match self.live(id).await? {
-                    Some(_) => vec![id],
-                    None => {
-                        known.gone = 1;
-                        Vec::new()
-                    }
-                }
-            }
-            Target::Session(id) => match self.live(id).await? {
-                Some(session) => {
-                    if !reach.covers(&session.audience) {
-                        return Err(PushError::Audience(session.audience));
-                    }
-                    only.takes(&session).then_some(id).into_iter().collect()
-                }
-                None => {
-                    known.gone = 1;
-                    Vec::new()
-                }
-            },
-            Target::User(user) => {
-                let page = Page { user: Some(user), after: None, limit: MAX_OF_USER };
-                let now = self.clock.now();
-                let meant = |session: &Session| {
-                    session.expires_at > now
-                        && reach.covers(&session.audience)
-                        && only.takes(session)
+                let Some(session) = self.live(id).await? else {
+                    return Ok(Sent::known(Outcome { gone: 1, ..Outcome::default() }));
                 };
-                let listed = self.store.list(page).await?.sessions;
-                listed.into_iter().filter(meant).map(|session| session.id).collect()
+                if !reach.covers(&session.audience) {
+                    return Err(PushError::Audience(session.audience));
+                }
+                only.takes(&session).then_some(id).into_iter().collect()
             }
-            Target::Group(_) => Vec::new(),
+            Target::User(user) => self.of_user(user, only, reach).await?,
+            Target::Group(group) => {
+                let members = self.members(&group).await?;
+                // By the letters' order, so that all members hear a group's pushes in one order,
+                // whichever replicas took them.
+                return match self.post_all(&members, &parcel, limits).await {
+                    Some(posted) => Ok(posted?),
+                    None => Ok(self.send(&members, &parcel, limits)),
+                };
+            }
         };
-        let mut sent = self.send(&ids, &Arc::new(parcel), limits);
-        sent.known.add(known);
+        let (mut sent, missing) = self.hand_out(&ids, &parcel, limits);
+        if missing.is_empty() {
+            return Ok(sent);
+        }
+        match self.post(&missing, &parcel).await {
+            Some(Ok(posted)) => sent.posted = Some(posted),
+            Some(Err(error)) if missing.len() == ids.len() => return Err(error.into()),
+            Some(Err(_)) => sent.known.unconfirmed = number(missing.len()),
+            None => sent.known.away = number(missing.len()),
+        }
         Ok(sent)
+    }
+
+    /// A user's live sessions that are meant and may be reached.
+    async fn of_user(
+        &self,
+        user: String,
+        only: &Only,
+        reach: &Reach,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let page = Page { user: Some(user), after: None, limit: MAX_OF_USER };
+        let now = self.clock.now();
+        let meant = |session: &Session| {
+            session.expires_at > now && reach.covers(&session.audience) && only.takes(session)
+        };
+        let listed = self.store.list(page).await?.sessions;
+        Ok(listed.into_iter().filter(meant).map(|session| session.id).collect())
+    }
+
+    /// All by letters; `None` where there are no other replicas.
+    async fn post_all(
+        &self,
+        ids: &[SessionId],
+        parcel: &Arc<Parcel>,
+        limits: PushLimits,
+    ) -> Option<Result<Sent, StoreError>> {
+        let in_time = Instant::now() + limits.answer_within;
+        let posted = self.post(ids, parcel).await?;
+        let sent =
+            |posted| Sent { posted: Some(posted), in_time, ..Sent::known(Outcome::default()) };
+        Some(posted.map(sent))
     }
 
     /// The session's record, if it lives.
@@ -140,8 +175,21 @@ impl Sessions {
         Ok(found.filter(|session| session.expires_at > now))
     }
 
-    /// Sends it to sessions that live, as far as streams hold them.
-    fn send(&self, ids: &[SessionId], parcel: &Arc<Parcel>, limits: PushLimits) -> Sent {
+    /// Sends it to sessions that live, as far as streams of this replica hold them; the others
+    /// are away.
+    pub(super) fn send(&self, ids: &[SessionId], parcel: &Arc<Parcel>, limits: PushLimits) -> Sent {
+        let (mut sent, missing) = self.hand_out(ids, parcel, limits);
+        sent.known.away = number(missing.len());
+        sent
+    }
+
+    /// Sends it as far as streams of this replica hold the sessions; answers which none holds.
+    fn hand_out(
+        &self,
+        ids: &[SessionId],
+        parcel: &Arc<Parcel>,
+        limits: PushLimits,
+    ) -> (Sent, Vec<SessionId>) {
         let in_time = Instant::now() + limits.answer_within;
         let (mut flights, mut known) = (Vec::new(), Outcome::default());
         let missing = self.presence.hand_out(ids, |(stream, sessions)| {
@@ -161,8 +209,7 @@ impl Sessions {
                 }
             }
         });
-        known.away = number(missing.len());
-        Sent { flights, known, in_time }
+        (Sent { flights, posted: None, known, in_time }, missing)
     }
 
     /// A proxy says what came of a push.

@@ -7,10 +7,13 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::domain::credential::Identity;
+use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::presence::PENDING_LIFETIME;
 use crate::domain::session::Mode;
 use crate::domain::time::{ManualClock, UnixMillis};
+use crate::store::groups::GroupStore;
 use crate::store::redb::RedbStore;
+use crate::store::relay::Relay;
 use crate::store::{Answer, Listed, News, Swept};
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -20,6 +23,29 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 struct Gated {
     inner: Arc<RedbStore>,
     gate: Arc<Semaphore>,
+}
+
+impl GroupStore for Gated {
+    fn join(&self, group: GroupName, session: SessionId, limits: GroupLimits) -> Answer<Joined> {
+        self.inner.join(group, session, limits)
+    }
+
+    fn leave(&self, group: GroupName, session: SessionId) -> Answer<bool> {
+        self.inner.leave(group, session)
+    }
+
+    fn members(
+        &self,
+        group: GroupName,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Answer<Vec<SessionId>> {
+        self.inner.members(group, after, limit)
+    }
+
+    fn groups_of(&self, session: SessionId) -> Answer<Vec<GroupName>> {
+        self.inner.groups_of(session)
+    }
 }
 
 impl Store for Gated {
@@ -56,6 +82,10 @@ impl Store for Gated {
     }
 
     fn news(&self) -> Option<mpsc::Receiver<News>> {
+        None
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
         None
     }
 

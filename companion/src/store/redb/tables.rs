@@ -7,6 +7,8 @@ use redb::{
     WriteTransaction,
 };
 
+use super::groups::GroupTables;
+use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::same_user::{Bound as UserBound, Over};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
@@ -90,6 +92,7 @@ pub struct WriteTables<'txn> {
     by_user: Table<'txn, &'static [u8], ()>,
     by_expiry: Table<'txn, &'static [u8; 24], ()>,
     credentials: Table<'txn, &'static [u8; 24], ()>,
+    groups: GroupTables<'txn>,
 }
 
 impl<'txn> WriteTables<'txn> {
@@ -99,6 +102,7 @@ impl<'txn> WriteTables<'txn> {
             by_user: transaction.open_table(BY_USER)?,
             by_expiry: transaction.open_table(BY_EXPIRY)?,
             credentials: transaction.open_table(CREDENTIALS)?,
+            groups: GroupTables::open(transaction)?,
         })
     }
 
@@ -163,11 +167,28 @@ impl<'txn> WriteTables<'txn> {
             let Some(bytes) = self.sessions.remove(id.as_bytes())? else { continue };
             let session = decode(*id, bytes.value())?;
             drop(bytes);
+            self.groups.forget(*id)?;
             self.by_user.remove(user_key(&session.identity.user, *id).as_slice())?;
             self.by_expiry.remove(&expiry_key(session.expires_at, *id))?;
             ended.push(session);
         }
         Ok(ended)
+    }
+
+    pub fn join(
+        &mut self,
+        group: &GroupName,
+        session: SessionId,
+        limits: GroupLimits,
+    ) -> Result<Joined, Error> {
+        if self.sessions.get(session.as_bytes())?.is_none() {
+            return Ok(Joined::NoSession);
+        }
+        self.groups.join(group, session, limits)
+    }
+
+    pub fn leave_group(&mut self, group: &GroupName, session: SessionId) -> Result<bool, Error> {
+        self.groups.leave(group, session)
     }
 
     pub fn sweep(&mut self, now: UnixMillis) -> Result<Swept, Error> {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::tables::WriteTables;
 use super::{META, VERSION};
+use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::UnixMillis;
 use crate::store::{Admission, Admitted, StoreError, Swept};
@@ -34,6 +35,8 @@ pub enum Write {
     Admit(Box<Admission>, Reply<Admitted>),
     End(Vec<SessionId>, Reply<Vec<Session>>),
     Sweep(UnixMillis, Reply<Swept>),
+    Join(GroupName, SessionId, GroupLimits, Reply<Joined>),
+    LeaveGroup(GroupName, SessionId, Reply<bool>),
     Stop,
 }
 
@@ -42,6 +45,8 @@ enum Done {
     Admit(Admitted, Reply<Admitted>),
     End(Vec<Session>, Reply<Vec<Session>>),
     Sweep(Swept, Reply<Swept>),
+    Join(Joined, Reply<Joined>),
+    LeaveGroup(bool, Reply<bool>),
 }
 
 pub fn start(
@@ -131,6 +136,8 @@ fn commit(database: &Database, batch: Vec<Write>) -> bool {
                     Done::Admit(admitted, reply) => drop(reply.send(Ok(admitted))),
                     Done::End(ended, reply) => drop(reply.send(Ok(ended))),
                     Done::Sweep(swept, reply) => drop(reply.send(Ok(swept))),
+                    Done::Join(joined, reply) => drop(reply.send(Ok(joined))),
+                    Done::LeaveGroup(left, reply) => drop(reply.send(Ok(left))),
                 }
             }
             true
@@ -143,6 +150,8 @@ fn commit(database: &Database, batch: Vec<Write>) -> bool {
                     Done::Admit(_, reply) => drop(reply.send(Err(error.clone()))),
                     Done::End(_, reply) => drop(reply.send(Err(error.clone()))),
                     Done::Sweep(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Done::Join(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Done::LeaveGroup(_, reply) => drop(reply.send(Err(error.clone()))),
                 }
             }
             for write in left {
@@ -150,6 +159,8 @@ fn commit(database: &Database, batch: Vec<Write>) -> bool {
                     Write::Admit(_, reply) => drop(reply.send(Err(error.clone()))),
                     Write::End(_, reply) => drop(reply.send(Err(error.clone()))),
                     Write::Sweep(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Write::Join(.., reply) => drop(reply.send(Err(error.clone()))),
+                    Write::LeaveGroup(.., reply) => drop(reply.send(Err(error.clone()))),
                     Write::Stop => {}
                 }
             }
@@ -175,6 +186,12 @@ fn apply(
             }
             Write::End(ids, reply) => done.push(Done::End(tables.end(&ids)?, reply)),
             Write::Sweep(now, reply) => done.push(Done::Sweep(tables.sweep(now)?, reply)),
+            Write::Join(group, session, limits, reply) => {
+                done.push(Done::Join(tables.join(&group, session, limits)?, reply));
+            }
+            Write::LeaveGroup(group, session, reply) => {
+                done.push(Done::LeaveGroup(tables.leave_group(&group, session)?, reply));
+            }
             Write::Stop => {}
         }
     }

@@ -235,6 +235,19 @@ impl Link {
         }
     }
 
+    /// A connection that hears what is published.
+    pub async fn subscriber(&self) -> Result<redis::aio::PubSub, OpenError> {
+        let client = self.client()?;
+        match tokio::time::timeout(self.settings.timeout, client.get_async_pubsub()).await {
+            Ok(Ok(subscriber)) => Ok(subscriber),
+            Ok(Err(error)) => Err(OpenError::Server { server: self.server(), error }),
+            Err(_) => {
+                let (server, timeout) = (self.server(), self.settings.timeout);
+                Err(OpenError::Silent { server, timeout })
+            }
+        }
+    }
+
     fn client(&self) -> Result<Client, OpenError> {
         let RedisSettings { host, port, username, password_file, database, tls, .. } =
             &self.settings;

@@ -7,6 +7,8 @@ local P = ARGV[1]
 
 local function session_key(id) return P .. 's:' .. id end
 local function user_key(user) return P .. 'u:' .. user end
+local function group_key(group) return P .. 'g:' .. group end
+local function groups_key(id) return P .. 'm:' .. id end
 
 -- An event under the next revision; `...` are its fields and their values.
 local function publish(...)
@@ -19,9 +21,18 @@ local function ended(id, proxy, reason, code)
   publish('kind', 'ended', 'session', id, 'proxy', proxy, 'reason', reason, 'code', code)
 end
 
+-- Ends a session's memberships.
+local function leave_all(id)
+  for _, group in ipairs(redis.call('ZRANGE', groups_key(id), 0, -1)) do
+    redis.call('ZREM', group_key(group), id)
+  end
+  redis.call('DEL', groups_key(id))
+end
+
 -- Takes a session out of every index; its record may be gone already.
 local function forget(id, user)
   redis.call('DEL', session_key(id))
+  leave_all(id)
   redis.call('ZREM', P .. 'sessions', id)
   redis.call('ZREM', user_key(user), id)
   redis.call('ZREM', P .. 'expiry', id .. user)

@@ -8,6 +8,7 @@ use redis::{FromRedisValue, RedisResult, Script};
 
 use super::VERSION;
 use super::link::OpenError;
+use crate::domain::group::{GroupLimits, GroupName};
 use crate::domain::key::hex;
 use crate::domain::same_user::{Bound, Over};
 use crate::domain::session::{Farewell, SessionId};
@@ -32,6 +33,8 @@ pub struct Scripts {
     end: Arc<Script>,
     sweep: Arc<Script>,
     announce: Arc<Script>,
+    group_join: Arc<Script>,
+    group_leave: Arc<Script>,
 }
 
 /// A script and what it is called with.
@@ -53,6 +56,8 @@ impl Scripts {
             end: script(include_str!("end.lua")),
             sweep: script(include_str!("sweep.lua")),
             announce: script(include_str!("announce.lua")),
+            group_join: script(include_str!("group_join.lua")),
+            group_leave: script(include_str!("group_leave.lua")),
         })
     }
 
@@ -124,6 +129,20 @@ impl Scripts {
         let whom = serde_json::to_string(whom).map_err(|error| StoreError(error.to_string()))?;
         let call = self.call(&self.announce)?.with(whom);
         Ok(call.with(farewell.reason.as_str()).with(farewell.code.to_string()))
+    }
+
+    pub fn group_join(
+        &self,
+        group: &GroupName,
+        session: SessionId,
+        limits: GroupLimits,
+    ) -> Result<Call, StoreError> {
+        let call = self.call(&self.group_join)?.with(session.to_string()).with(group.as_str());
+        Ok(call.with(limits.members.to_string()).with(limits.of_session.to_string()))
+    }
+
+    pub fn group_leave(&self, group: &GroupName, session: SessionId) -> Result<Call, StoreError> {
+        Ok(self.call(&self.group_leave)?.with(session.to_string()).with(group.as_str()))
     }
 
     fn call(&self, script: &Arc<Script>) -> Result<Call, StoreError> {
