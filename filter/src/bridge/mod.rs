@@ -279,7 +279,7 @@ impl Bridge {
         if self.call_deadline.is_some_and(|deadline| deadline <= now) {
             self.fail_overdue(now, worker);
         }
-        if self.bell.is_overdue(now) {
+        if self.bell.is_overdue(now) && !matches!(self.closing, Some(Closing::Now)) {
             worker.metrics.count(Labelled::UpstreamErrors, "bell_unanswered");
             self.close_silently("bell_unanswered");
         }
