@@ -12,7 +12,7 @@ use meshgate_companion::domain::token::{Tokens, generate};
 use meshgate_companion::service::rights::Rights;
 use meshgate_proto::app::v1::push_request::{Command, Target};
 use meshgate_proto::app::v1::{GetSessionRequest, ListSessionsRequest, PushRequest, PushResponse};
-use meshgate_proto::edge::v1::{Mode, Pushed, from_proxy, push};
+use meshgate_proto::edge::v1::{Hello, Mode, Pushed, from_proxy, push};
 use tonic::{Code, Request};
 
 use support::{Proxy, Server, soon};
@@ -218,6 +218,19 @@ async fn a_proxy_that_falls_behind_gets_no_more_until_it_answers() {
     };
     let (answer, ()) = tokio::join!(server.pushed(request(to(&ada), b"x")), next);
     assert_eq!(answer, Ok(delivered(1)), "there is room again");
+}
+
+#[tokio::test]
+async fn a_proxy_of_an_earlier_release_gets_none_and_is_named_as_the_reason() {
+    let server = Server::start().await;
+    let mut proxy = Proxy::open(&server.address).await;
+    let hello = Hello { contract: 1, proxy: "old".into(), ..Hello::default() };
+    proxy.send(from_proxy::Kind::Hello(hello)).await;
+    proxy.next().await;
+    let ada = server.live(&mut proxy, "ada").await;
+    let answer = server.pushed(request(to(&ada), b"x")).await.unwrap();
+    assert!(answer.refused == 1 && answer.reason.contains("earlier release"), "{answer:?}");
+    proxy.heard_nothing().await;
 }
 
 #[tokio::test]

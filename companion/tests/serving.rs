@@ -32,7 +32,7 @@ async fn edge(process: &Process, folder: &Path, ca: &str, name: Option<&str>) ->
     let url = format!("https://{}", process.address);
     let endpoint = Channel::from_shared(url).unwrap().tls_config(tls).unwrap();
     let proxy = Proxy::on(endpoint.connect().await.ok()?).await.ok()?;
-    let hello = Hello { contract: 1, proxy: "p".into(), sessions: vec![] };
+    let hello = Hello { contract: 1, proxy: "p".into(), ..Hello::default() };
     proxy.send(from_proxy::Kind::Hello(hello)).await;
     Some(proxy)
 }

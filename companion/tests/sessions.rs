@@ -222,7 +222,7 @@ async fn a_session_whose_client_left_is_gone() {
 #[tokio::test]
 async fn a_stream_must_begin_with_one_hello_of_this_contract() {
     let server = Server::start().await;
-    let hello = Hello { contract: 1, proxy: "p".into(), sessions: vec![] };
+    let hello = Hello { contract: 1, proxy: "p".into(), ..Hello::default() };
     let refused = async |hello: Hello| {
         let mut proxy = Proxy::open(&server.address).await;
         proxy.send(from_proxy::Kind::Hello(hello)).await;

@@ -33,6 +33,10 @@ pub trait ProxyStream: Send + Sync {
     fn id(&self) -> StreamId;
     /// The name that the proxy gave itself.
     fn proxy(&self) -> &str;
+    /// It reads [`Word::Push`]; one of an earlier release does not.
+    fn takes_pushes(&self) -> bool {
+        true
+    }
     /// Queues a word for the proxy, in order. Never waits: a stream whose queue is full is cut,
     /// and its proxy catches up when it comes back.
     fn tell(&self, word: Word);

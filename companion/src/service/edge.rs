@@ -91,7 +91,7 @@ async fn run(shared: Arc<Shared>, mut up: Streaming<FromProxy>, unnamed: Unnamed
     };
 
     let id = StreamId(shared.next_stream.fetch_add(1, Ordering::Relaxed));
-    let outbox = Arc::new(unnamed.named(id, hello.proxy));
+    let outbox = Arc::new(unnamed.named(id, hello.proxy, hello.takes_pushes));
     let stream: Arc<dyn ProxyStream> = Arc::clone(&outbox) as Arc<dyn ProxyStream>;
     info!(proxy = stream.proxy(), stream = id.0, sessions = ids.len(), peer, "proxy attached");
     shared.sessions.metrics().streams_opened.count();

@@ -26,6 +26,7 @@ pub const QUEUE: usize = 8192;
 pub struct Outbox {
     id: StreamId,
     proxy: String,
+    takes_pushes: bool,
     queue: mpsc::Sender<ToProxy>,
     cut: Mutex<Option<oneshot::Sender<Status>>>,
 }
@@ -49,8 +50,9 @@ pub fn channel() -> (Unnamed, Downward) {
 }
 
 impl Unnamed {
-    pub fn named(self, id: StreamId, proxy: String) -> Outbox {
-        Outbox { id, proxy, queue: self.queue, cut: Mutex::new(Some(self.cut)) }
+    pub fn named(self, id: StreamId, proxy: String, takes_pushes: bool) -> Outbox {
+        let cut = Mutex::new(Some(self.cut));
+        Outbox { id, proxy, takes_pushes, queue: self.queue, cut }
     }
 
     pub fn cut(self, status: Status) {
@@ -98,6 +100,10 @@ impl ProxyStream for Outbox {
 
     fn proxy(&self) -> &str {
         &self.proxy
+    }
+
+    fn takes_pushes(&self) -> bool {
+        self.takes_pushes
     }
 
     fn tell(&self, word: Word) {
@@ -195,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_proxy_that_does_not_read_is_cut_with_a_reason() {
         let (unnamed, mut downward) = channel();
-        let outbox = unnamed.named(StreamId(1), "p".into());
+        let outbox = unnamed.named(StreamId(1), "p".into(), true);
         (0..QUEUE).for_each(|_| kick(&outbox));
         assert!(!outbox.queue.is_closed());
         kick(&outbox);
@@ -208,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_queued_goes_out_after_the_outbox_is_gone() {
         let (unnamed, mut downward) = channel();
-        let outbox = unnamed.named(StreamId(1), "p".into());
+        let outbox = unnamed.named(StreamId(1), "p".into(), true);
         kick(&outbox);
         drop(outbox);
         assert!(downward.next().await.unwrap().is_ok());

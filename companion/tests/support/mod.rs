@@ -220,7 +220,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn attach(address: &str, name: &str, sessions: Vec<Vec<u8>>) -> Self {
-        let hello = Hello { contract: 1, proxy: name.into(), sessions };
+        let hello = Hello { contract: 1, proxy: name.into(), sessions, takes_pushes: true };
         let mut proxy = Self::open(address).await;
         proxy.send(from_proxy::Kind::Hello(hello)).await;
         match proxy.next().await {

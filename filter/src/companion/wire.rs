@@ -23,6 +23,7 @@ pub(super) fn hello<'a>(proxy: &str, sessions: impl Iterator<Item = &'a SessionI
         contract: CONTRACT,
         proxy: proxy.to_owned(),
         sessions: sessions.map(bytes).collect(),
+        takes_pushes: true,
     }))
 }
 

@@ -297,6 +297,8 @@ pub enum Cause {
     /// Its user logged in elsewhere.
     Replaced = 3,
     Expired = 4,
+    /// Kept for sessions that outlive their connection: its client was away for too long.
+    GivenUp = 5,
 }
 impl Cause {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -310,6 +312,7 @@ impl Cause {
             Self::Kicked => "CAUSE_KICKED",
             Self::Replaced => "CAUSE_REPLACED",
             Self::Expired => "CAUSE_EXPIRED",
+            Self::GivenUp => "CAUSE_GIVEN_UP",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -320,6 +323,7 @@ impl Cause {
             "CAUSE_KICKED" => Some(Self::Kicked),
             "CAUSE_REPLACED" => Some(Self::Replaced),
             "CAUSE_EXPIRED" => Some(Self::Expired),
+            "CAUSE_GIVEN_UP" => Some(Self::GivenUp),
             _ => None,
         }
     }

@@ -57,6 +57,9 @@ pub struct Hello {
     /// knows it.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub sessions: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// It reads Push; one of an earlier release does not.
+    #[prost(bool, tag = "8")]
+    pub takes_pushes: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {

@@ -23,6 +23,9 @@ const MAX_SESSIONS: usize = 16 * 1024;
 /// A push to a user reaches so many of his sessions, the oldest ones.
 const MAX_OF_USER: usize = 1000;
 
+/// Why a proxy gets none.
+const EARLIER_RELEASE: &str = "the proxy's filter is of an earlier release and takes no pushes";
+
 /// What bounds pushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimits {
@@ -193,6 +196,14 @@ impl Sessions {
         let in_time = Instant::now() + limits.answer_within;
         let (mut flights, mut known) = (Vec::new(), Outcome::default());
         let missing = self.presence.hand_out(ids, |(stream, sessions)| {
+            if !stream.takes_pushes() {
+                known.add(Outcome {
+                    refused: number(sessions.len()),
+                    reason: EARLIER_RELEASE.into(),
+                    ..Outcome::default()
+                });
+                return;
+            }
             for sessions in sessions.chunks(MAX_SESSIONS) {
                 let count = number(sessions.len());
                 let bytes = parcel.body.len().saturating_add(sessions.len().saturating_mul(16));
