@@ -21,6 +21,7 @@ mod push;
 mod ring_file;
 mod serve;
 mod session;
+mod session_watch;
 mod ticket;
 mod token;
 

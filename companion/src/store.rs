@@ -18,6 +18,7 @@ use crate::domain::time::UnixMillis;
 #[cfg(test)]
 pub(crate) mod behaviour;
 pub mod groups;
+pub mod history;
 pub mod metered;
 mod record;
 pub mod redb;
@@ -101,7 +102,7 @@ pub struct Swept {
     pub more: bool,
 }
 
-pub trait Store: groups::GroupStore + Send + Sync {
+pub trait Store: groups::GroupStore + history::History + Send + Sync {
     /// Durable when the answer comes.
     fn admit(&self, admission: Admission) -> Answer<Admitted>;
 

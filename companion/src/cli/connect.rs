@@ -141,12 +141,23 @@ impl How {
     }
 }
 
-/// A failed call as a person reads it.
+/// A failed call of the app service as a person reads it.
+pub fn app_said(status: Status) -> anyhow::Error {
+    if status.code() == Code::Unimplemented {
+        return anyhow::anyhow!(
+            "this is not the companion's app service: by default it is on the second port after \
+             the one that proxies attach to"
+        );
+    }
+    said(status)
+}
+
+/// A failed call of the admin service as a person reads it.
 pub fn said(status: Status) -> anyhow::Error {
     if status.code() == Code::Unimplemented {
         return anyhow::anyhow!(
-            "this is not the service that was looked for: by default the admin service is on the \
-             port after the one that proxies attach to, and the app service on the port after that"
+            "this is not the companion's admin service: by default it is on the port after the one \
+             that proxies attach to"
         );
     }
     anyhow::anyhow!("the companion says: {} ({:?})", status.message(), status.code())

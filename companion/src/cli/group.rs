@@ -8,7 +8,7 @@ use meshgate_proto::app::v1::{
 use serde_json::json;
 
 use super::block_on;
-use super::connect::{ConnectApp, Connection, said};
+use super::connect::{ConnectApp, Connection, app_said};
 use super::push::session_id;
 use crate::domain::key::hex;
 
@@ -70,7 +70,7 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let request = ListGroupsRequest { session_id: bytes(&self.session)? };
         let mut app = app(&self.connect).await?;
-        let groups = app.list_groups(request).await.map_err(said)?.into_inner().groups;
+        let groups = app.list_groups(request).await.map_err(app_said)?.into_inner().groups;
         print(&groups, self.json)
     }
 }
@@ -91,7 +91,7 @@ impl Join {
     async fn run(self) -> anyhow::Result<()> {
         let request = JoinGroupRequest { session_id: bytes(&self.session)?, group: self.group };
         let mut app = app(&self.connect).await?;
-        let joined = app.join_group(request).await.map_err(said)?.into_inner().joined;
+        let joined = app.join_group(request).await.map_err(app_said)?.into_inner().joined;
         if self.json {
             println!("{}", json!({ "joined": joined }));
         } else {
@@ -117,7 +117,7 @@ impl Leave {
     async fn run(self) -> anyhow::Result<()> {
         let request = LeaveGroupRequest { session_id: bytes(&self.session)?, group: self.group };
         let mut app = app(&self.connect).await?;
-        let left = app.leave_group(request).await.map_err(said)?.into_inner().left;
+        let left = app.leave_group(request).await.map_err(app_said)?.into_inner().left;
         if self.json {
             println!("{}", json!({ "left": left }));
         } else {
@@ -144,7 +144,7 @@ impl Members {
         loop {
             let request =
                 ListMembersRequest { group: self.group.clone(), page_size: PAGE, page_token };
-            let page = app.list_members(request).await.map_err(said)?.into_inner();
+            let page = app.list_members(request).await.map_err(app_said)?.into_inner();
             members.extend(page.session_ids.iter().map(|id| hex(id)));
             page_token = page.next_page_token;
             if page_token.is_empty() {

@@ -11,7 +11,7 @@ use meshgate_proto::app::v1::{PushRequest, PushResponse};
 use serde_json::json;
 
 use super::call::body;
-use super::connect::{ConnectApp, said};
+use super::connect::{ConnectApp, app_said};
 use super::{block_on, files};
 use crate::domain::session::SessionId;
 
@@ -122,7 +122,7 @@ impl Push {
             body: self.body.read()?,
         };
         let mut app = AppClient::new(self.connect.connection().await?);
-        Ok(app.push(request).await.map_err(said)?.into_inner())
+        Ok(app.push(request).await.map_err(app_said)?.into_inner())
     }
 }
 

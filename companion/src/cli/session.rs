@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::block_on;
 use super::connect::{Connect, said};
+use super::session_watch::Watch;
 use crate::config::duration;
 use crate::domain::key::hex;
 use crate::domain::session::SessionId;
@@ -29,6 +30,8 @@ pub enum Session {
     Count(Count),
     /// Throw out a session, or all that match
     Kick(Kick),
+    /// Watch sessions begin and end, by the app service
+    Watch(Watch),
 }
 
 impl Session {
@@ -37,6 +40,7 @@ impl Session {
             Self::List(list) => block_on(list.run()),
             Self::Count(count) => block_on(count.run()),
             Self::Kick(kick) => block_on(kick.run()),
+            Self::Watch(watch) => block_on(watch.run()),
         }
     }
 }

@@ -11,7 +11,7 @@ use meshgate_proto::app::v1::{
     ListSessionsRequest, ListSessionsResponse, PushRequest, PushResponse,
     Session as SessionMessage, WatchRequest, WatchResponse,
 };
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,6 +24,7 @@ use crate::store::StoreError;
 mod groups;
 mod lookup;
 mod push;
+mod watch;
 
 /// The longest push, with room for its names and claims.
 pub const MAX_REQUEST_BYTES: usize = MAX_BODY + 64 * 1024;
@@ -32,12 +33,16 @@ pub const MAX_REQUEST_BYTES: usize = MAX_BODY + 64 * 1024;
 pub struct AppService {
     sessions: Arc<Sessions>,
     /// `true`: every stream is to end.
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
+    /// Places of those who watch.
+    subscribers: Arc<Semaphore>,
 }
 
+type Stopping = tokio::sync::watch::Receiver<bool>;
+
 impl AppService {
-    pub fn new(sessions: Arc<Sessions>, stopping: watch::Receiver<bool>) -> Self {
-        Self { sessions, stopping }
+    pub fn new(sessions: Arc<Sessions>, stopping: Stopping) -> Self {
+        Self { sessions, stopping, subscribers: Arc::new(Semaphore::new(watch::SUBSCRIBERS)) }
     }
 
     fn count<T>(&self, result: &Result<T, Status>) {
@@ -143,8 +148,18 @@ impl App for AppService {
         answer.map(Response::new)
     }
 
-    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("events"))
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let reach = reach(&request, Act::Events)?;
+        let place = Arc::clone(&self.subscribers).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted("as many services watch as may: share one subscription")
+        })?;
+        let (sessions, stopping) = (Arc::clone(&self.sessions), self.stopping.clone());
+        let answers = watch::watch(sessions, reach, request.into_inner(), stopping, place);
+        self.count(&answers.as_ref().map(|_| ()).map_err(Status::clone));
+        Ok(Response::new(Box::pin(answers?)))
     }
 }
 

@@ -68,7 +68,9 @@ pub fn yes() -> Admitted {
 }
 
 mod groups;
+mod history;
 pub use groups::*;
+pub use history::*;
 
 const REPLACE: SameUser = SameUser::Replace { code: 7 };
 
@@ -268,6 +270,7 @@ macro_rules! on_every_store {
             memberships_end_with_their_session_however_it_ends
             groups_and_memberships_are_bounded
             members_come_in_pages
+            what_happens_is_told_in_its_order
         }
     };
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::groups::GroupStore;
+use super::history::{Bookmark, Event, History, TooOld};
 use super::relay::Relay;
 use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
@@ -51,6 +52,20 @@ impl GroupStore for Metered {
 
     fn groups_of(&self, session: SessionId) -> Answer<Vec<GroupName>> {
         self.timed(Operation::GroupsOf, self.store.groups_of(session))
+    }
+}
+
+impl History for Metered {
+    fn newest(&self) -> Answer<Bookmark> {
+        self.store.newest()
+    }
+
+    fn since(&self, place: Bookmark, limit: usize) -> Answer<Result<Vec<Event>, TooOld>> {
+        self.store.since(place, limit)
+    }
+
+    fn pulse(&self) -> watch::Receiver<u64> {
+        self.store.pulse()
     }
 }
 

@@ -24,10 +24,11 @@ use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageBackend,
     TableDefinition, TableError,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::writer::Write;
 use super::groups::GroupStore;
+use super::history::{Bookmark, Chronicle, Event, History, TooOld};
 use super::relay::Relay;
 use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
@@ -67,6 +68,7 @@ pub struct RedbStore {
     writes: mpsc::Sender<Write>,
     writer: Option<JoinHandle<()>>,
     health: Arc<AtomicBool>,
+    chronicle: Arc<Chronicle>,
 }
 
 impl RedbStore {
@@ -95,9 +97,14 @@ impl RedbStore {
         let database = Arc::new(database);
         let health = Arc::new(AtomicBool::new(true));
         let (writes, queue) = mpsc::channel(WRITE_QUEUE);
-        let writer = writer::start(Arc::clone(&database), queue, Arc::clone(&health))
-            .map_err(|error| OpenError::Broken { path, problem: error.to_string() })?;
-        Ok(Self { database, writes, writer: Some(writer), health })
+        let broken = |problem: String| OpenError::Broken { path: path.clone(), problem };
+        let mut epoch = [0; 8];
+        getrandom::fill(&mut epoch).map_err(|error| broken(error.to_string()))?;
+        let chronicle = Arc::new(Chronicle::new(u64::from_be_bytes(epoch)));
+        let told = Arc::clone(&chronicle);
+        let writer = writer::start(Arc::clone(&database), queue, Arc::clone(&health), told)
+            .map_err(|error| broken(error.to_string()))?;
+        Ok(Self { database, writes, writer: Some(writer), health, chronicle })
     }
 
     fn write<T: Send + 'static>(
@@ -186,14 +193,30 @@ impl GroupStore for RedbStore {
     }
 }
 
+impl History for RedbStore {
+    fn newest(&self) -> Answer<Bookmark> {
+        let newest = self.chronicle.newest();
+        Box::pin(async move { Ok(newest) })
+    }
+
+    fn since(&self, place: Bookmark, limit: usize) -> Answer<Result<Vec<Event>, TooOld>> {
+        let events = self.chronicle.since(place, limit);
+        Box::pin(async move { Ok(events) })
+    }
+
+    fn pulse(&self) -> watch::Receiver<u64> {
+        self.chronicle.pulse()
+    }
+}
+
 impl Store for RedbStore {
     fn admit(&self, admission: Admission) -> Answer<Admitted> {
         self.write(|answer| Write::Admit(Box::new(admission), answer))
     }
 
-    /// There is no other replica that could hear the farewell.
-    fn end(&self, ids: Vec<SessionId>, _: Option<Farewell>) -> Answer<Vec<Session>> {
-        self.write(|answer| Write::End(ids, answer))
+    /// There is no other replica that could hear the farewell; who watches hears it.
+    fn end(&self, ids: Vec<SessionId>, farewell: Option<Farewell>) -> Answer<Vec<Session>> {
+        self.write(|answer| Write::End(ids, farewell, answer))
     }
 
     fn find(&self, ids: Vec<SessionId>) -> Answer<Vec<Option<Session>>> {

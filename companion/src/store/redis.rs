@@ -16,6 +16,12 @@
 //! | `revision` | number | of the newest event |
 //! | `events` | stream | what other replicas must hear, under ids `<revision>-0` |
 //!
+//! and what happened ([`history`]):
+//!
+//! | `epoch` | text | of the history's revisions |
+//! | `log-revision` | number | of the newest event of the history |
+//! | `log` | stream | the history, under ids `<revision>-0` |
+//!
 //! Session ids are 32 hexadecimal digits. Records and credentials expire by themselves, a minute
 //! late for clocks that differ; a sweep takes sessions out of the indexes in the order of
 //! their expiry. Nothing is ever scanned.
@@ -43,6 +49,7 @@ pub use self::link::{OpenError, RedisSettings, RedisTls};
 
 mod follow;
 mod groups;
+mod history;
 mod link;
 mod relay;
 mod scripts;

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use redb::backends::InMemoryBackend;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::*;
 use crate::domain::credential::Identity;
@@ -12,6 +12,7 @@ use crate::domain::presence::PENDING_LIFETIME;
 use crate::domain::session::Mode;
 use crate::domain::time::{ManualClock, UnixMillis};
 use crate::store::groups::GroupStore;
+use crate::store::history::{Bookmark, Event, History, TooOld};
 use crate::store::redb::RedbStore;
 use crate::store::relay::Relay;
 use crate::store::{Answer, Listed, News, Swept};
@@ -45,6 +46,20 @@ impl GroupStore for Gated {
 
     fn groups_of(&self, session: SessionId) -> Answer<Vec<GroupName>> {
         self.inner.groups_of(session)
+    }
+}
+
+impl History for Gated {
+    fn newest(&self) -> Answer<Bookmark> {
+        self.inner.newest()
+    }
+
+    fn since(&self, place: Bookmark, limit: usize) -> Answer<Result<Vec<Event>, TooOld>> {
+        self.inner.since(place, limit)
+    }
+
+    fn pulse(&self) -> watch::Receiver<u64> {
+        self.inner.pulse()
     }
 }
 

@@ -10,9 +10,10 @@ use redb::{
 use super::groups::GroupTables;
 use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::same_user::{Bound as UserBound, Over};
-use crate::domain::session::{Session, SessionId};
+use crate::domain::session::{Farewell, Session, SessionId};
 use crate::domain::time::UnixMillis;
-use crate::store::{Admission, Admitted, Page, Swept, record};
+use crate::store::history::{Cause, Happened};
+use crate::store::{Admission, Admitted, EXPIRED, Page, Swept, record};
 
 type SessionTable = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
 type Index<K> = TableDefinition<'static, K, ()>;
@@ -93,6 +94,7 @@ pub struct WriteTables<'txn> {
     by_expiry: Table<'txn, &'static [u8; 24], ()>,
     credentials: Table<'txn, &'static [u8; 24], ()>,
     groups: GroupTables<'txn>,
+    happened: Vec<(Happened, Session)>,
 }
 
 impl<'txn> WriteTables<'txn> {
@@ -103,6 +105,7 @@ impl<'txn> WriteTables<'txn> {
             by_expiry: transaction.open_table(BY_EXPIRY)?,
             credentials: transaction.open_table(CREDENTIALS)?,
             groups: GroupTables::open(transaction)?,
+            happened: Vec::new(),
         })
     }
 
@@ -127,11 +130,15 @@ impl<'txn> WriteTables<'txn> {
         if let Some(credential) = &credential {
             self.credentials.insert(credential.as_bytes(), ())?;
         }
-        let replaced = self.end(&in_the_way)?;
+        let farewell = bound.as_ref().and_then(UserBound::farewell).cloned();
+        let farewell = farewell.unwrap_or_else(|| Farewell::new(""));
+        let end = Happened::End { cause: Cause::Replaced, farewell };
+        let replaced = self.end(&in_the_way, &end)?;
         if let Some(session) = session {
             let id = session.id;
             self.by_user.insert(user_key(&session.identity.user, id).as_slice(), ())?;
             self.by_expiry.insert(&expiry_key(session.expires_at, id), ())?;
+            self.happened.push((Happened::Login, session.clone()));
             self.sessions.insert(id.as_bytes(), record::encode(session).as_slice())?;
         }
         Ok(Admitted::Yes { replaced })
@@ -161,7 +168,12 @@ impl<'txn> WriteTables<'txn> {
         Ok(live)
     }
 
-    pub fn end(&mut self, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
+    /// What happened in this transaction.
+    pub fn happened(self) -> Vec<(Happened, Session)> {
+        self.happened
+    }
+
+    pub fn end(&mut self, ids: &[SessionId], end: &Happened) -> Result<Vec<Session>, Error> {
         let mut ended = Vec::new();
         for id in ids {
             let Some(bytes) = self.sessions.remove(id.as_bytes())? else { continue };
@@ -170,6 +182,7 @@ impl<'txn> WriteTables<'txn> {
             self.groups.forget(*id)?;
             self.by_user.remove(user_key(&session.identity.user, *id).as_slice())?;
             self.by_expiry.remove(&expiry_key(session.expires_at, *id))?;
+            self.happened.push((end.clone(), session.clone()));
             ended.push(session);
         }
         Ok(ended)
@@ -202,7 +215,8 @@ impl<'txn> WriteTables<'txn> {
             // Also when its session is gone: an entry that leads nowhere must not come up again.
             self.by_expiry.remove(key)?;
         }
-        self.end(&swept.sessions.clone())?;
+        let end = Happened::End { cause: Cause::Expired, farewell: Farewell::new(EXPIRED) };
+        self.end(&swept.sessions.clone(), &end)?;
 
         let credentials = first_of(&self.credentials, &until, SWEEP_CREDENTIALS)?;
         for key in &credentials {

@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::tables::WriteTables;
 use super::{META, VERSION};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
-use crate::domain::session::{Session, SessionId};
-use crate::domain::time::UnixMillis;
+use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::time::{Clock as _, SystemClock, UnixMillis};
+use crate::store::history::{Chronicle, Happened};
 use crate::store::{Admission, Admitted, StoreError, Swept};
 
 /// Bounds the time that one transaction takes, and so what its writes wait.
@@ -33,7 +34,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// A write and whom to answer.
 pub enum Write {
     Admit(Box<Admission>, Reply<Admitted>),
-    End(Vec<SessionId>, Reply<Vec<Session>>),
+    End(Vec<SessionId>, Option<Farewell>, Reply<Vec<Session>>),
     Sweep(UnixMillis, Reply<Swept>),
     Join(GroupName, SessionId, GroupLimits, Reply<Joined>),
     LeaveGroup(GroupName, SessionId, Reply<bool>),
@@ -53,8 +54,10 @@ pub fn start(
     database: Arc<Database>,
     queue: mpsc::Receiver<Write>,
     health: Arc<AtomicBool>,
+    chronicle: Arc<Chronicle>,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("store-writer".into()).spawn(move || run(&database, queue, &health))
+    let builder = thread::Builder::new().name("store-writer".into());
+    builder.spawn(move || run(&database, queue, &health, &chronicle))
 }
 
 /// Makes the tables of a new store.
@@ -65,7 +68,12 @@ pub fn create(database: &Database) -> Result<(), Error> {
     Ok(transaction.commit()?)
 }
 
-fn run(database: &Database, mut queue: mpsc::Receiver<Write>, health: &AtomicBool) {
+fn run(
+    database: &Database,
+    mut queue: mpsc::Receiver<Write>,
+    health: &AtomicBool,
+    chronicle: &Chronicle,
+) {
     let mut pace = Pace::new(Instant::now());
     let mut stopping = false;
     while !stopping {
@@ -79,7 +87,7 @@ fn run(database: &Database, mut queue: mpsc::Receiver<Write>, health: &AtomicBoo
         }
         pace.begin(Instant::now(), batch.len());
         stopping = batch.iter().any(|write| matches!(write, Write::Stop));
-        let well = commit(database, batch);
+        let well = commit(database, batch, chronicle);
         if health.swap(well, Ordering::Relaxed) != well {
             if well {
                 tracing::info!("the store works again");
@@ -126,11 +134,12 @@ impl Pace {
 }
 
 /// Answers every write of the batch; `false` if the store failed.
-fn commit(database: &Database, batch: Vec<Write>) -> bool {
+fn commit(database: &Database, batch: Vec<Write>, chronicle: &Chronicle) -> bool {
     let mut done = Vec::with_capacity(batch.len());
     let mut left = batch.into_iter();
     match apply(database, &mut left, &mut done) {
-        Ok(()) => {
+        Ok(happened) => {
+            chronicle.record(SystemClock.now(), happened);
             for write in done {
                 match write {
                     Done::Admit(admitted, reply) => drop(reply.send(Ok(admitted))),
@@ -157,7 +166,7 @@ fn commit(database: &Database, batch: Vec<Write>) -> bool {
             for write in left {
                 match write {
                     Write::Admit(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Write::End(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Write::End(.., reply) => drop(reply.send(Err(error.clone()))),
                     Write::Sweep(_, reply) => drop(reply.send(Err(error.clone()))),
                     Write::Join(.., reply) => drop(reply.send(Err(error.clone()))),
                     Write::LeaveGroup(.., reply) => drop(reply.send(Err(error.clone()))),
@@ -173,7 +182,7 @@ fn apply(
     database: &Database,
     batch: &mut impl Iterator<Item = Write>,
     done: &mut Vec<Done>,
-) -> Result<(), Error> {
+) -> Result<Vec<(Happened, Session)>, Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     let mut tables = WriteTables::open(&transaction)?;
@@ -184,7 +193,10 @@ fn apply(
                 let admitted = tables.admit(*admission)?;
                 done.push(Done::Admit(admitted, reply));
             }
-            Write::End(ids, reply) => done.push(Done::End(tables.end(&ids)?, reply)),
+            Write::End(ids, farewell, reply) => {
+                let ended = tables.end(&ids, &Happened::end(farewell))?;
+                done.push(Done::End(ended, reply));
+            }
             Write::Sweep(now, reply) => done.push(Done::Sweep(tables.sweep(now)?, reply)),
             Write::Join(group, session, limits, reply) => {
                 done.push(Done::Join(tables.join(&group, session, limits)?, reply));
@@ -195,8 +207,9 @@ fn apply(
             Write::Stop => {}
         }
     }
-    drop(tables);
-    Ok(transaction.commit()?)
+    let happened = tables.happened();
+    transaction.commit()?;
+    Ok(happened)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ if ARGV[8] == 'end' then
     local proxy, record = take(other)
     if record then
       ended(other, proxy, ARGV[11], ARGV[12])
+      happened_end(other, record, 'replaced', ARGV[11], ARGV[12])
       answer[#answer + 1] = other
       answer[#answer + 1] = record
     end
@@ -47,4 +48,5 @@ redis.call('PEXPIREAT', session_key(id), ARGV[17])
 redis.call('ZADD', P .. 'sessions', 0, id)
 redis.call('ZADD', user_key(user), 0, id)
 redis.call('ZADD', P .. 'expiry', ARGV[16], id .. user)
+happened('login', id, ARGV[18])
 return answer

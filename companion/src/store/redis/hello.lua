@@ -9,6 +9,8 @@ if not version then
 elseif version ~= ARGV[5] then
   return { version }
 end
+-- 16 hexadecimal digits that no other store has.
+redis.call('SET', P .. 'epoch', ARGV[3], 'NX')
 redis.call('SET', P .. 'written', ARGV[2], 'PX', '60000')
 -- There is always one, so that whoever follows has one to recognise the store by.
 if redis.call('EXISTS', P .. 'events') == 0 then publish('kind', 'begun') end

@@ -21,6 +21,21 @@ local function ended(id, proxy, reason, code)
   publish('kind', 'ended', 'session', id, 'proxy', proxy, 'reason', reason, 'code', code)
 end
 
+-- An event of the history; `...` are more fields and their values.
+local function happened(what, id, record, ...)
+  if not record then return end
+  local revision = redis.call('INCR', P .. 'log-revision')
+  local now = redis.call('TIME')
+  redis.call('XADD', P .. 'log', 'MAXLEN', '~', '16384', string.format('%d-0', revision),
+    'what', what, 'session', id, 'record', record,
+    'at', string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000)), ...)
+  redis.call('PUBLISH', P .. 'log', revision)
+end
+
+local function happened_end(id, record, cause, reason, code)
+  happened('end', id, record, 'cause', cause, 'reason', reason, 'code', code)
+end
+
 -- Ends a session's memberships.
 local function leave_all(id)
   for _, group in ipairs(redis.call('ZRANGE', groups_key(id), 0, -1)) do

@@ -1,4 +1,5 @@
-//! Letters by Pub/Sub: `<prefix>:push` for all replicas, `<prefix>:push:<replica>` for one.
+//! Letters by Pub/Sub: `<prefix>:push` for all replicas, `<prefix>:push:<replica>` for one; and on
+//! `<prefix>:log` the news that the history has grown.
 //!
 //! The server passes the letters of one channel on in one order to all who listen, keeps none, and
 //! says how many there were.
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tracing::{debug, warn};
 
@@ -27,6 +28,8 @@ const PING: Duration = Duration::from_secs(2);
 pub struct RedisRelay {
     link: Arc<Link>,
     letters: Mutex<Option<mpsc::Receiver<Letter>>>,
+    /// Counts what may be news of the history.
+    pulse: watch::Receiver<u64>,
 }
 
 /// A letter as it travels. Later versions may add fields.
@@ -71,8 +74,13 @@ impl RedisRelay {
     /// And the work of reading letters, to be spawned.
     pub fn new(link: Arc<Link>) -> (Self, impl Future<Output = ()>) {
         let (tell, letters) = mpsc::channel(LETTERS);
-        let reading = read(Arc::clone(&link), tell);
-        (Self { link, letters: Mutex::new(Some(letters)) }, reading)
+        let (beat, pulse) = watch::channel(0);
+        let reading = read(Arc::clone(&link), tell, beat);
+        (Self { link, letters: Mutex::new(Some(letters)), pulse }, reading)
+    }
+
+    pub fn pulse(&self) -> watch::Receiver<u64> {
+        self.pulse.clone()
     }
 
     fn publish(&self, channel: String, envelope: &Envelope) -> Answer<u32> {
@@ -143,25 +151,32 @@ fn letter(bytes: &[u8]) -> Result<Letter, StoreError> {
 }
 
 /// Reads letters until nobody listens.
-async fn read(link: Arc<Link>, tell: mpsc::Sender<Letter>) {
+async fn read(link: Arc<Link>, tell: mpsc::Sender<Letter>, beat: watch::Sender<u64>) {
     while !tell.is_closed() {
-        let Err(problem) = listen(&link, &tell).await else { return };
+        let Err(problem) = listen(&link, &tell, &beat).await else { return };
         debug!(%problem, "letters of other replicas are not read");
         tokio::time::sleep(RETRY).await;
     }
 }
 
 /// Until nobody listens, or something breaks.
-async fn listen(link: &Link, tell: &mpsc::Sender<Letter>) -> Result<(), StoreError> {
+async fn listen(
+    link: &Link,
+    tell: &mpsc::Sender<Letter>,
+    beat: &watch::Sender<u64>,
+) -> Result<(), StoreError> {
     let failed = |error: &dyn ToString| StoreError(error.to_string());
     let mut subscriber = link.subscriber().await.map_err(|error| failed(&error))?;
     let own = format!("push:{}", link.scripts.replica);
-    for channel in ["push", &own] {
+    let log = link.scripts.key("log");
+    for channel in ["push", "log", &own] {
         let subscribing = subscriber.subscribe(link.scripts.key(channel));
         let subscribed = tokio::time::timeout(link.settings.timeout, subscribing).await;
         subscribed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     }
     let (mut asks, mut messages) = subscriber.split();
+    // Something may have been missed.
+    beat.send_modify(|count| *count = count.wrapping_add(1));
     let mut quiet = tokio::time::interval(PING);
     loop {
         let message = tokio::select! {
@@ -173,6 +188,10 @@ async fn listen(link: &Link, tell: &mpsc::Sender<Letter>) -> Result<(), StoreErr
             }
         };
         let message = message.ok_or_else(|| StoreError("the connection ended".into()))?;
+        if message.get_channel_name() == log {
+            beat.send_modify(|count| *count = count.wrapping_add(1));
+            continue;
+        }
         match letter(message.get_payload_bytes()) {
             Ok(letter) => {
                 if tell.send(letter).await.is_err() {

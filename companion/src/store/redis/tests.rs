@@ -172,7 +172,8 @@ async fn what_expires_is_news_and_leaves_nothing_in_the_server() {
     let mut keys: Vec<String> =
         redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     keys.sort();
-    assert_eq!(keys, ["events", "revision", "version", "written"].map(|k| format!("{{test}}:{k}")));
+    let expected = ["epoch", "events", "log", "log-revision", "revision", "version", "written"];
+    assert_eq!(keys, expected.map(|key| format!("{{test}}:{key}")));
     // Should nobody sweep, the server does it by itself.
     one.admit(lives(&session(2, "ada", 100))).await.unwrap();
     one.admit(uses(100, "jti")).await.unwrap();
@@ -190,8 +191,8 @@ async fn what_expires_is_news_and_leaves_nothing_in_the_server() {
 
 #[tokio::test]
 async fn what_waiting_cannot_cure_is_an_error_at_once() {
-    let users = "--user default off --user gate on >secret ~{test}:* \
-                 +@read +@write +@scripting +@connection";
+    let users = "--user default off --user gate on >secret ~{test}:* &{test}:* \
+                 +@read +@write +@scripting +@connection +@pubsub +time";
     let users: Vec<_> = users.split(' ').collect();
     let Some(server) = RedisServer::start(&users) else { return };
     let folder = tempfile::tempdir().unwrap();
