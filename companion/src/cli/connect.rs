@@ -145,8 +145,7 @@ impl How {
 pub fn app_said(status: Status) -> anyhow::Error {
     if status.code() == Code::Unimplemented {
         return anyhow::anyhow!(
-            "this is not the companion's app service: by default it is on the second port after \
-             the one that proxies attach to"
+            "this is not the companion's app service: that is where `app.listen` says"
         );
     }
     said(status)

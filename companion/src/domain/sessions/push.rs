@@ -132,6 +132,7 @@ impl Sessions {
         if missing.is_empty() {
             return Ok(sent);
         }
+        // Whatever keeps pushes for sessions that are away would take them from here.
         match self.post(&missing, &parcel).await {
             Some(Ok(posted)) => sent.posted = Some(posted),
             Some(Err(error)) if missing.len() == ids.len() => return Err(error.into()),
