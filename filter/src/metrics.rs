@@ -1,24 +1,25 @@
 //! What the filter counts. Counting is an addition in memory; `host` hands the sums of a few
 //! milliseconds to Envoy in one go, because a host call for each would cost more than a call.
 //!
-//! Names are made of a metric and `.label.value` pairs (`meshgate.calls_total.command.1001.code.OK`);
-//! the `stats_tags` of the bootstraps turn the pairs into Prometheus labels.
+//! A label stands in its metric's name as Istio's own bootstrap takes names apart
+//! (`extraStatTags`), so that one form serves everywhere: `LABEL=.=VALUE;.;`, in front of the last
+//! segment (`meshgate.command=.=1001;.;code=.=OK;.;calls_total`). The `stats_tags` of the bootstraps
+//! in `envoy-config/` have the same expressions.
 
 use crate::call::Code;
 
-/// Upper bounds of the latency buckets, in microseconds, and their `le` label in seconds
-/// (a label cannot hold a dot, `_` stands for it).
+/// Upper bounds of the latency buckets, in microseconds, and their `le` label in seconds.
 const BUCKETS: [(u64, &str); 13] = [
-    (250, "0_00025"),
-    (500, "0_0005"),
-    (1_000, "0_001"),
-    (2_500, "0_0025"),
-    (5_000, "0_005"),
-    (10_000, "0_01"),
-    (25_000, "0_025"),
-    (50_000, "0_05"),
-    (100_000, "0_1"),
-    (250_000, "0_25"),
+    (250, "0.00025"),
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
     (1_000_000, "1"),
     (5_000_000, "5"),
     (u64::MAX, "+Inf"),
@@ -97,6 +98,21 @@ impl Labelled {
     }
 }
 
+/// What alerts watch (`istio/chart/alerts/`). It stands at zero from the beginning, as do the metrics
+/// without labels: Prometheus sees no increase in a series that begins with its first event.
+const WATCHED: [(Labelled, &str); 10] = [
+    (Labelled::Logins, "accepted"),
+    (Labelled::Logins, "refused"),
+    (Labelled::Logins, "try_again"),
+    (Labelled::PeerErrors, "seal_broken"),
+    (Labelled::PeerErrors, "unsealed_frame"),
+    (Labelled::UpstreamErrors, "bell_unanswered"),
+    (Labelled::LimitsHit, "frames_per_second"),
+    (Labelled::LimitsHit, "max_in_flight"),
+    (Labelled::LimitsHit, "max_pending_logins"),
+    (Labelled::LimitsHit, "refusals_per_second"),
+];
+
 /// A named sum, and Envoy's id of the metric once `host` has defined it.
 #[derive(Debug, Default)]
 struct Sum {
@@ -141,6 +157,10 @@ pub struct Metrics {
     /// How many commands get series of their own; the rest share the last one.
     bound: usize,
     dirty: Vec<u32>,
+    /// Whether Envoy has heard of what stands at zero.
+    announced: bool,
+    /// Whether a companion is configured; without one, none is missing.
+    companion: bool,
 }
 
 const NO_SERIES: u32 = u32::MAX;
@@ -150,12 +170,18 @@ impl Metrics {
     pub fn new(routes: usize, bound: usize) -> Self {
         Self {
             sums: Default::default(),
-            labelled: Vec::new(),
+            labelled: WATCHED.map(|(what, label)| (what, label, Sum::default())).into(),
             routes: vec![NO_SERIES; routes],
             series: Vec::new(),
             bound,
             dirty: Vec::new(),
+            announced: false,
+            companion: false,
         }
+    }
+
+    pub fn with_companion(self, companion: bool) -> Self {
+        Self { companion, ..self }
     }
 
     pub fn add(&mut self, metric: Metric, delta: i64) {
@@ -189,20 +215,37 @@ impl Metrics {
         series.micros.delta = series.micros.delta.saturating_add(micros);
     }
 
-    /// Hands every sum that changed to `sink` and begins anew.
+    /// Hands every sum that changed to `sink` and begins anew; the first time also what stands at
+    /// zero and is watched.
     pub fn drain(&mut self, sink: Sink<'_>) {
+        if !std::mem::replace(&mut self.announced, true) {
+            self.announce(sink);
+        }
         for (sum, (name, kind)) in self.sums.iter_mut().zip(NAMES) {
             pass(sum, kind, sink, &|| name.to_owned());
         }
         for (what, label, sum) in &mut self.labelled {
             let (name, key) = what.name();
-            pass(sum, MetricKind::Counter, sink, &|| format!("{name}.{key}.{label}"));
+            pass(sum, MetricKind::Counter, sink, &|| labelled(name, &[(key, label)]));
         }
         for index in self.dirty.drain(..) {
             if let Some(series) = self.series.get_mut(index as usize) {
                 series.dirty = false;
                 drain_series(series, sink);
             }
+        }
+    }
+
+    fn announce(&mut self, sink: Sink<'_>) {
+        for (index, (sum, (name, kind))) in self.sums.iter_mut().zip(NAMES).enumerate() {
+            if self.companion || index != Metric::CompanionConnected as usize {
+                sink(&|| name.to_owned(), kind, 0, &mut sum.id);
+            }
+        }
+        for (what, label, sum) in &mut self.labelled {
+            let (name, key) = what.name();
+            let name = || labelled(name, &[(key, label)]);
+            sink(&name, MetricKind::Counter, 0, &mut sum.id);
         }
     }
 
@@ -231,7 +274,8 @@ impl Metrics {
 fn drain_series(series: &mut Series, sink: Sink<'_>) {
     let command = &series.command;
     for (sum, code) in series.codes.iter_mut().zip(Code::ALL) {
-        let name = || format!("meshgate.calls_total.command.{command}.code.{code}");
+        let labels = [("command", command.as_str()), ("code", code.name())];
+        let name = || labelled("meshgate.calls_total", &labels);
         pass(sum, MetricKind::Counter, sink, &name);
     }
     // Prometheus' buckets are cumulative: each holds the ones below it as well.
@@ -239,10 +283,12 @@ fn drain_series(series: &mut Series, sink: Sink<'_>) {
     for (sum, (_, le)) in series.buckets.iter_mut().zip(BUCKETS) {
         below = below.saturating_add(sum.delta);
         sum.delta = below;
-        let name = || format!("meshgate.call_duration_seconds_bucket.command.{command}.le.{le}");
+        let name = "meshgate.call_duration_seconds_bucket";
+        let name = || labelled(name, &[("command", command), ("le", le)]);
         pass(sum, MetricKind::Counter, sink, &name);
     }
-    let name = || format!("meshgate.call_duration_microseconds_sum.command.{command}");
+    let name = "meshgate.call_duration_microseconds_sum";
+    let name = || labelled(name, &[("command", command)]);
     pass(&mut series.micros, MetricKind::Counter, sink, &name);
 }
 
@@ -251,6 +297,16 @@ fn pass(sum: &mut Sum, kind: MetricKind, sink: Sink<'_>, name: &dyn Fn() -> Stri
         sink(name, kind, sum.delta, &mut sum.id);
         sum.delta = 0;
     }
+}
+
+/// A metric's name with its labels, in front of the name's last segment.
+fn labelled(name: &str, labels: &[(&str, &str)]) -> String {
+    let (scope, last) = name.rsplit_once('.').unwrap_or_default();
+    let mut whole = format!("{scope}.");
+    for (label, value) in labels {
+        whole.extend([label, "=.=", value, ";.;"]);
+    }
+    whole + last
 }
 
 /// A command's name as one segment of a metric's name: Envoy separates segments by dots.
@@ -284,13 +340,24 @@ mod tests {
         metrics.count(Labelled::PeerErrors, "bad_magic");
         let first = drained(&mut metrics);
         assert_eq!(first["meshgate.frames_in_total"], 5);
-        assert_eq!(first["meshgate.peer_errors_total.kind.bad_magic"], 1);
+        assert_eq!(first["meshgate.kind=.=bad_magic;.;peer_errors_total"], 1);
         assert!(drained(&mut metrics).is_empty());
+    }
+
+    #[test]
+    fn what_alerts_watch_stands_at_zero_from_the_beginning() {
+        let without = drained(&mut Metrics::new(1, 1));
+        let seen = drained(&mut Metrics::new(1, 1).with_companion(true));
+        assert_eq!(seen["meshgate.companion_connected"], 0);
+        assert!(!without.contains_key("meshgate.companion_connected"), "none is missing");
+        assert_eq!(seen["meshgate.kind=.=seal_broken;.;peer_errors_total"], 0);
+        assert_eq!(seen.len(), NAMES.len() + WATCHED.len());
     }
 
     #[test]
     fn gauges_that_return_to_zero_between_drains_are_quiet() {
         let mut metrics = Metrics::new(1, 1);
+        drained(&mut metrics);
         metrics.add(Metric::Connections, 1);
         metrics.add(Metric::Connections, -1);
         assert!(drained(&mut metrics).is_empty());
@@ -303,13 +370,14 @@ mod tests {
         metrics.call_ended(0, "1001", Code::Ok, 30_000);
         let seen = drained(&mut metrics);
         let bucket = |le: &str| {
-            seen.get(&format!("meshgate.call_duration_seconds_bucket.command.1001.le.{le}"))
+            let labels = format!("command=.=1001;.;le=.={le};.;");
+            seen.get(&format!("meshgate.{labels}call_duration_seconds_bucket"))
         };
-        assert_eq!(bucket("0_00025"), None);
-        assert_eq!(bucket("0_0005"), Some(&1));
-        assert_eq!(bucket("0_05"), Some(&2));
+        assert_eq!(bucket("0.00025"), None);
+        assert_eq!(bucket("0.0005"), Some(&1));
+        assert_eq!(bucket("0.05"), Some(&2));
         assert_eq!(bucket("+Inf"), Some(&2));
-        assert_eq!(seen["meshgate.calls_total.command.1001.code.OK"], 2);
+        assert_eq!(seen["meshgate.command=.=1001;.;code=.=OK;.;calls_total"], 2);
     }
 
     #[test]
@@ -320,7 +388,7 @@ mod tests {
         metrics.call_ended(2, "c", Code::Ok, 0);
         metrics.call_ended(0, "a", Code::Ok, 0);
         let seen = drained(&mut metrics);
-        assert_eq!(seen["meshgate.calls_total.command.a.code.OK"], 2);
-        assert_eq!(seen["meshgate.calls_total.command.other.code.OK"], 2);
+        assert_eq!(seen["meshgate.command=.=a;.;code=.=OK;.;calls_total"], 2);
+        assert_eq!(seen["meshgate.command=.=other;.;code=.=OK;.;calls_total"], 2);
     }
 }

@@ -74,7 +74,8 @@ impl Worker {
         };
         Self {
             link: Link::new(link),
-            metrics: Metrics::new(terms.config.routes.len(), terms.config.metrics.commands.into()),
+            metrics: Metrics::new(terms.config.routes.len(), terms.config.metrics.commands.into())
+                .with_companion(terms.config.companion.is_some()),
             random: Random::new(seed),
             scratch: Scratch::default(),
         }

@@ -1,8 +1,7 @@
 //! A real Envoy with a bootstrap of `envoy-config/`, on free ports.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::http;
 use crate::process::{PATIENCE, Process, prepared, root};
 
 pub struct Envoy {
@@ -172,9 +172,13 @@ impl Envoy {
         self.listener("private")
     }
 
-    /// A counter or gauge by its full name; `None` if Envoy does not have it (yet).
+    /// A counter or gauge by its full name; `None` if Envoy does not have it (yet). The labels of
+    /// the filter's metrics follow as `.label.value`:
+    /// `wasmcustom.meshgate.peer_errors_total.kind.bad_magic`.
     pub fn stat(&self, name: &str) -> Result<Option<u64>> {
-        let text = self.get(&format!("/stats?filter=^{}$", name.replace('.', "\\.")))?;
+        let name = &with_labels(name);
+        let pattern = name.replace('.', "\\.").replace(';', "%3B").replace('=', "%3D");
+        let text = self.get(&format!("/stats?filter=^{pattern}$"))?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         Ok(value.and_then(|value| value.trim().parse().ok()))
     }
@@ -182,6 +186,11 @@ impl Envoy {
     /// Waits until a stat has this value.
     pub fn wait_stat(&mut self, name: &str, value: u64) -> Result<()> {
         self.wait_for(&format!("{name} = {value}"), |envoy| Ok(envoy.stat(name)? == Some(value)))
+    }
+
+    /// Where its admin interface is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// GET of the admin interface.
@@ -194,20 +203,7 @@ impl Envoy {
     }
 
     fn request(&self, method: &str, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(self.admin)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response)?;
-        let (head, body) = response.split_once("\r\n\r\n").context("no HTTP response")?;
-        Ok(if head.contains("transfer-encoding: chunked") {
-            unchunk(body)
-        } else {
-            body.to_owned()
-        })
+        http::request(self.admin, method, path)
     }
 
     pub fn log(&self) -> String {
@@ -223,6 +219,20 @@ impl Envoy {
     }
 }
 
+/// Puts labels where the filter puts them: `LABEL=.=VALUE;.;` in front of the metric.
+fn with_labels(name: &str) -> String {
+    const SCOPE: &str = "wasmcustom.meshgate.";
+    let Some((metric, labels)) = name.strip_prefix(SCOPE).and_then(|name| name.split_once('.'))
+    else {
+        return name.to_owned();
+    };
+    let mut whole = SCOPE.to_owned();
+    for pair in labels.split('.').collect::<Vec<_>>().chunks(2) {
+        whole.extend([pair[0], "=.=", pair.get(1).copied().unwrap_or_default(), ";.;"]);
+    }
+    whole + metric
+}
+
 impl Drop for Envoy {
     fn drop(&mut self) {
         // A test that panicked shows what Envoy saw.
@@ -234,18 +244,4 @@ impl Drop for Envoy {
             }
         }
     }
-}
-
-fn unchunk(body: &str) -> String {
-    let mut rest = body;
-    let mut whole = String::new();
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
-        if size == 0 || after.len() < size {
-            break;
-        }
-        whole.push_str(&after[..size]);
-        rest = after[size..].trim_start_matches("\r\n");
-    }
-    whole
 }

@@ -5,6 +5,7 @@
 
 pub mod companion;
 pub mod envoy;
+pub mod http;
 pub mod process;
 pub mod reluctant;
 pub mod services;
