@@ -24,6 +24,8 @@ pub struct Companion {
     admin: String,
     /// Where services call.
     pub app: String,
+    /// Where Prometheus reads.
+    pub metrics: SocketAddr,
     folder: tempfile::TempDir,
     public_key: [u8; 32],
 }
@@ -38,18 +40,19 @@ impl Companion {
         let public: Value = serde_json::from_str(&public[public.find('{').context("no key")?..])?;
         let public_key = STANDARD.decode(public["key"].as_str().context("no key")?)?;
         let public_key = public_key.try_into().ok().context("a key has 32 bytes")?;
-        let Served { process, address, admin, app } = serve(&folder, "127.0.0.1:0")?;
-        Ok(Self { process, address, admin, app, folder, public_key })
+        let Served { process, address, admin, app, metrics } = serve(&folder, "127.0.0.1:0")?;
+        Ok(Self { process, address, admin, app, metrics, folder, public_key })
     }
 
     /// Starts it again at the same address, with the same keys and store, after it ended.
     pub fn restart(&mut self) -> Result<()> {
-        let Served { process, address, admin, app } =
+        let Served { process, address, admin, app, metrics } =
             serve(&self.folder, &self.address.to_string())?;
         self.process = process;
         self.address = address;
         self.admin = admin;
         self.app = app;
+        self.metrics = metrics;
         Ok(())
     }
 
@@ -100,6 +103,7 @@ struct Served {
     address: SocketAddr,
     admin: String,
     app: String,
+    metrics: SocketAddr,
 }
 
 fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<Served> {
@@ -107,6 +111,7 @@ fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<Served> {
     command
         .args(["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"])
         .args(["--app-listen", "127.0.0.1:0", "--log", "debug"])
+        .args(["--metrics-listen", "127.0.0.1:0"])
         .arg("--store")
         .arg(folder.path().join("store.redb"))
         .arg("--noise-key")
@@ -120,7 +125,8 @@ fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<Served> {
         Ok::<_, anyhow::Error>(found.with_context(|| format!("no line {name:?}"))?.to_owned())
     };
     let (admin, app) = (at("admin on ")?, at("app on ")?);
-    Ok(Served { process, address, admin, app })
+    let metrics = at("metrics on ")?.parse()?;
+    Ok(Served { process, address, admin, app, metrics })
 }
 
 fn meshgate(arguments: &[&str]) -> Result<String> {

@@ -7,11 +7,13 @@ pub mod companion;
 pub mod envoy;
 pub mod http;
 pub mod process;
+pub mod prometheus;
 pub mod reluctant;
 pub mod services;
 
 pub use companion::Companion;
 pub use envoy::Envoy;
+pub use prometheus::Prometheus;
 pub use reluctant::Reluctant;
 pub use services::GameServer;
 
