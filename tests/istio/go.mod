@@ -8,6 +8,8 @@ require (
 	github.com/google/cel-go v0.29.2
 	github.com/opencontainers/image-spec v1.1.1
 	helm.sh/helm/v3 v3.22.0
+	// Its CRD files alone are read; nothing imports it.
+	github.com/prometheus-operator/prometheus-operator v0.85.0
 	istio.io/api v1.31.1
 	k8s.io/api v0.37.2
 	k8s.io/apiextensions-apiserver v0.37.0

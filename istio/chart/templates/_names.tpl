@@ -37,6 +37,14 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Release.Namespace }}.svc.{{ .Values.mesh.clusterDomain }}
 {{- end }}
 
+{{- /* What a pod that runs the filter asks of Istio's bootstrap. */ -}}
+{{- define "meshgate.proxyConfig" -}}
+terminationDrainDuration: {{ .Values.gateway.drain }}
+extraStatTags: [command, code, le, reason, result, kind, limit]
+proxyStatsMatcher:
+  inclusionPrefixes: [listener, tcp, cluster.outbound, extension_config_discovery]
+{{- end }}
+
 {{- /* Truth is "yes", everything else empty. */ -}}
 {{- define "meshgate.logins" -}}
 {{- if has .Values.config.session.mode (list "ticket" "noise") }}yes{{ end }}

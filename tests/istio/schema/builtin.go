@@ -16,6 +16,9 @@ import (
 	"k8s.io/kubernetes/pkg/apis/apps"
 	_ "k8s.io/kubernetes/pkg/apis/apps/install"
 	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
+	"k8s.io/kubernetes/pkg/apis/autoscaling"
+	_ "k8s.io/kubernetes/pkg/apis/autoscaling/install"
+	autoscalingvalidation "k8s.io/kubernetes/pkg/apis/autoscaling/validation"
 	"k8s.io/kubernetes/pkg/apis/core"
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
@@ -52,6 +55,11 @@ var builtin = map[gvk.GroupVersionKind]func(runtime.Object) field.ErrorList{
 		options := podoptions.GetValidationOptionsFromPodTemplate(&set.Spec.Template, nil)
 		return appsvalidation.ValidateStatefulSet(set, appsvalidation.StatefulSetValidationOptions{}, options)
 	}),
+	kind("autoscaling", "v2", "HorizontalPodAutoscaler"): on(
+		func(scaler *autoscaling.HorizontalPodAutoscaler) field.ErrorList {
+			return autoscalingvalidation.ValidateHorizontalPodAutoscaler(
+				scaler, autoscalingvalidation.HorizontalPodAutoscalerSpecValidationOptions{})
+		}),
 	kind("policy", "v1", "PodDisruptionBudget"): on(
 		func(budget *policy.PodDisruptionBudget) field.ErrorList {
 			return policyvalidation.ValidatePodDisruptionBudget(

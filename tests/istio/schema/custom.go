@@ -40,14 +40,19 @@ type customResource struct {
 }
 
 // crdFiles are the modules with CRDs, and where in them those are.
-var crdFiles = map[string]string{
-	"istio.io/api":            "kubernetes/customresourcedefinitions.gen.yaml",
-	"sigs.k8s.io/gateway-api": "config/crd/standard/gateway.networking.k8s.io_*.yaml",
+var crdFiles = []struct{ module, pattern string }{
+	{"istio.io/api", "kubernetes/customresourcedefinitions.gen.yaml"},
+	{"sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_*.yaml"},
+	{operator, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
+	{operator, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"},
 }
+
+const operator = "github.com/prometheus-operator/prometheus-operator"
 
 func loadCustomResources() (map[string]*customResource, error) {
 	all := map[string]*customResource{}
-	for module, pattern := range crdFiles {
+	for _, crds := range crdFiles {
+		module, pattern := crds.module, crds.pattern
 		folder, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 		if err != nil {
 			return nil, fmt.Errorf("where is %s: %w", module, err)
