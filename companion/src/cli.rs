@@ -1,6 +1,6 @@
 //! `meshgate`: the companion itself, and the operator's tool.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything else to
+//! Exit codes: 0 done, 1 failed, 2 wrong usage; `doctor` has its own. Results go to standard output, everything else to
 //! standard error, so that pipes get what they want.
 
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ mod call;
 mod check;
 mod config;
 mod connect;
+mod doctor;
 mod files;
 mod group;
 mod key;
@@ -41,6 +42,8 @@ enum Command {
     Check(check::Check),
     /// Call a private command: one frame out, its reply back
     Call(Box<call::Call>),
+    /// Say what is wrong with a proxy or with manifests, and what to do
+    Doctor(doctor::Doctor),
     /// Explain the companion's configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),
+        Command::Doctor(doctor) => return doctor.run(),
         Command::Config(config) => config.run(),
         Command::Group(group) => group.run(),
         Command::Key(key) => key.run(),
