@@ -5,6 +5,7 @@
 
 pub mod companion;
 pub mod envoy;
+pub mod golden;
 pub mod http;
 pub mod process;
 pub mod prometheus;
@@ -13,6 +14,7 @@ pub mod services;
 
 pub use companion::Companion;
 pub use envoy::Envoy;
+pub use golden::{Replay, Stage};
 pub use prometheus::Prometheus;
 pub use reluctant::Reluctant;
 pub use services::GameServer;
