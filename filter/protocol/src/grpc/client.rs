@@ -19,7 +19,6 @@ mod event;
 mod frames;
 mod limits;
 mod reading;
-mod resets;
 mod sending;
 mod status;
 mod streams;
@@ -30,13 +29,13 @@ use answer::{Answers, Text};
 use data::Data;
 use frames::OpenBlock;
 use reading::{Place, Step};
-use resets::Resets;
 use sending::Sending;
 use streams::{Phase, Stream, Streams};
 
 use super::frame;
 use super::hpack::Part;
 use super::reason::{ErrorCode, LegError};
+use super::resets::Resets;
 use super::settings::{self, DEFAULT_WINDOW, Setting};
 use crate::call::Code;
 

@@ -124,6 +124,19 @@ impl Head {
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+
+    /// Whether the length is one that RFC 9113 section 6 allows for the kind.
+    pub const fn has_right_length(&self) -> bool {
+        match self.kind {
+            Kind::Priority => self.length == 5,
+            Kind::ResetStream | Kind::WindowUpdate => self.length == 4,
+            Kind::Ping => self.length == 8,
+            Kind::GoAway => self.length >= 8,
+            Kind::Settings if self.has(flag::ACK) => self.length == 0,
+            Kind::Settings => self.length.is_multiple_of(6),
+            _ => true,
+        }
+    }
 }
 
 /// Writes a head. `length` is the payload's and must be below 2^24, which every maximum frame

@@ -8,14 +8,11 @@ use std::fmt::Write;
 
 use super::status;
 use crate::call::Code;
+use crate::grpc::field;
 use crate::grpc::hpack::{Decoder, HpackError};
 
 /// The longest block that is worth remembering, in bytes.
 const MAX_REMEMBERED: usize = 256;
-
-/// What SETTINGS_MAX_HEADER_LIST_SIZE counts for each field beyond its bytes
-/// (RFC 9113 section 6.5.2).
-const FIELD_OVERHEAD: usize = 32;
 
 /// What a block means for its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,15 +219,14 @@ const fn missing() -> Verdict {
 
 impl Fields {
     fn add(&mut self, name: &[u8], value: &[u8], trailers: bool, text: &mut String) {
-        let size = name.len().saturating_add(value.len()).saturating_add(FIELD_OVERHEAD);
-        self.list_size = self.list_size.saturating_add(size);
+        self.list_size = self.list_size.saturating_add(field::size(name, value));
         if let Some(flaw) = self.flaw(name, value, trailers) {
             self.flaw = self.flaw.or(Some(flaw));
             return;
         }
         match name {
             b":status" => self.http_status = http_status(value),
-            b"content-type" => self.foreign = !is_grpc(value),
+            b"content-type" => self.foreign = !field::is_grpc(value),
             b"grpc-status" if self.grpc_status.is_none() => {
                 self.grpc_status = Some(grpc_status(value));
             }
@@ -258,17 +254,7 @@ impl Fields {
             };
         }
         self.regular = true;
-        if name.iter().any(|byte| matches!(byte, 0..=0x20 | b'A'..=b'Z' | b':' | 0x7f..=0xff)) {
-            return Some("header field name with a forbidden character");
-        }
-        if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
-            return Some("header field value with a forbidden character");
-        }
-        match name {
-            b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding"
-            | b"upgrade" => Some("header field of HTTP/1.1 connections"),
-            _ => None,
-        }
+        field::flaw(name, value)
     }
 }
 
@@ -282,21 +268,9 @@ fn http_status(value: &[u8]) -> Option<u16> {
     Some(number)
 }
 
-/// `application/grpc`, and with a format (`application/grpc+proto`) or parameters.
-fn is_grpc(value: &[u8]) -> bool {
-    value
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
 fn grpc_status(value: &[u8]) -> GrpcStatus {
-    if value.is_empty() || value.len() > 10 || !value.iter().all(u8::is_ascii_digit) {
-        return GrpcStatus::NotANumber;
-    }
-    let number = value.iter().fold(0u64, |number, digit| {
-        number.saturating_mul(10).saturating_add(u64::from(digit.saturating_sub(b'0')))
-    });
-    GrpcStatus::Code(Code::from_number(number))
+    field::decimal(value, 10)
+        .map_or(GrpcStatus::NotANumber, |number| GrpcStatus::Code(Code::from_number(number)))
 }
 
 /// Decodes `grpc-message`: `%` and two hexadecimal digits are a byte, a `%` without them is

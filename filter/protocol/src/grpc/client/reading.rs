@@ -158,7 +158,7 @@ impl ClientLeg {
                 Err(LegError::protocol("CONTINUATION without a header block"))
             }
             Kind::PushPromise => Err(LegError::protocol("PUSH_PROMISE though push is disabled")),
-            _ if !has_right_length(head) => {
+            _ if !head.has_right_length() => {
                 Err(LegError::new(ErrorCode::FrameSizeError, "frame of a wrong length"))
             }
             _ => Ok(()),
@@ -180,17 +180,4 @@ impl ClientLeg {
 /// Whether the payload is taken as it comes: DATA, and what nobody looks at.
 const fn is_streamed(kind: Kind) -> bool {
     matches!(kind, Kind::Data | Kind::Priority | Kind::Unknown(_))
-}
-
-/// The lengths that RFC 9113 section 6 prescribes.
-const fn has_right_length(head: &Head) -> bool {
-    match head.kind {
-        Kind::Priority => head.length == 5,
-        Kind::ResetStream | Kind::WindowUpdate => head.length == 4,
-        Kind::Ping => head.length == 8,
-        Kind::GoAway => head.length >= 8,
-        Kind::Settings if head.has(flag::ACK) => head.length == 0,
-        Kind::Settings => head.length.is_multiple_of(6),
-        _ => true,
-    }
 }

@@ -12,6 +12,7 @@ pub struct Decoder {
     table: DynamicTable,
     /// What we announced as SETTINGS_HEADER_TABLE_SIZE.
     limit: usize,
+    generation: u64,
     /// Strings that were Huffman-coded.
     name: Vec<u8>,
     value: Vec<u8>,
@@ -44,7 +45,19 @@ enum Name<'a> {
 impl Decoder {
     /// A decoder for a peer that was told `limit` bytes of table.
     pub fn new(limit: usize) -> Self {
-        Self { table: DynamicTable::new(limit), limit, name: Vec::new(), value: Vec::new() }
+        Self {
+            table: DynamicTable::new(limit),
+            limit,
+            generation: 0,
+            name: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Differs whenever the table has changed: between two equal blocks without a change, both are
+    /// the same fields.
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Hands each field of `block` to `visit`, name and value, in order.
@@ -107,6 +120,7 @@ impl Decoder {
         if remembered && self.limit > 0 {
             // The name may be of an entry that the new one pushes out.
             let name = name.to_vec();
+            self.generation = self.generation.wrapping_add(1);
             self.table.insert(&name, value);
         }
         Ok(())
@@ -128,6 +142,7 @@ impl Decoder {
         if !at_front || size > self.limit {
             return Err(HpackError::BadTableSize);
         }
+        self.generation = self.generation.wrapping_add(1);
         self.table.set_capacity(size);
         Ok(())
     }
