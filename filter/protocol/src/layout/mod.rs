@@ -17,6 +17,7 @@ mod decode;
 mod encode;
 mod error;
 mod frame;
+mod initiator;
 mod metadata;
 mod plan;
 mod seed;
@@ -29,6 +30,7 @@ pub use error::{EncodeError, FrameError, SealError};
 pub use frame::{
     Command, Decoded, FieldValue, Flags, Frame, FrameSeal, OwnedCommand, Push, Reply, Request,
 };
+pub use initiator::Given;
 pub use plan::Layout;
 pub use seed::ReplySeed;
 pub use spec::{Correlation, LayoutSpec};

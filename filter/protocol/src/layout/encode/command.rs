@@ -52,7 +52,7 @@ impl Layout {
     }
 
     /// The reply's command; one that cannot be written is caught when it is written.
-    pub(super) fn reply_to_number(&self, request: u64) -> Command<'static> {
+    pub(in super::super) fn reply_to_number(&self, request: u64) -> Command<'static> {
         let mask = self.command.shape.mask();
         Command::Number(match &self.reply_command {
             ReplyCommand::Set(bit) => request | bit,
@@ -68,7 +68,10 @@ impl Layout {
     }
 
     /// The reply's command, and what is appended to it.
-    pub(super) fn reply_to_text<'a>(&'a self, request: &'a [u8]) -> (Command<'a>, &'a [u8]) {
+    pub(in super::super) fn reply_to_text<'a>(
+        &'a self,
+        request: &'a [u8],
+    ) -> (Command<'a>, &'a [u8]) {
         match &self.reply_command {
             ReplyCommand::Append(suffix) => (Command::Text(request), suffix),
             ReplyCommand::Texts(table) => {

@@ -7,7 +7,7 @@ use super::super::slot::{Shape, Slot, push_int, push_text, push_varint};
 
 impl Layout {
     /// Whether a value can be given to the field of this name.
-    pub(super) fn check_value(
+    pub(in super::super) fn check_value(
         &self,
         name: &str,
         value: &FieldValue<'_>,
