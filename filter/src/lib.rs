@@ -20,6 +20,8 @@ pub mod protocol {
 pub mod bridge;
 pub mod companion;
 pub mod config;
+pub mod connection;
+pub mod egress;
 #[cfg(target_os = "wasi")]
 mod host;
 pub mod metrics;

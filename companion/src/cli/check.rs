@@ -57,6 +57,10 @@ fn configuration(document: &[u8]) -> Result<String, Vec<String>> {
         Some(login) => format!("{:?} logins", login.mode).to_lowercase(),
         None => "no logins".to_owned(),
     };
+    let login = match &config.egress {
+        Some(_) => "to a private server".to_owned(),
+        None => login,
+    };
     let routes = config.routes.len();
     let calls = if routes == 1 { "1 call".to_owned() } else { format!("{routes} calls") };
     Ok(format!("layout `{}`, {calls}, {login}", config.layout.name()))

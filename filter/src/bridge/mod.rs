@@ -41,11 +41,11 @@ use crate::worker::Worker;
 
 use bell::Bell;
 pub(crate) use calls::Calls;
-use closing::Closing;
+pub(crate) use closing::Closing;
 use intake::Parked;
 use order::Order;
-use output::HalfClose;
-use tally::Tally;
+pub(crate) use output::HalfClose;
+pub(crate) use tally::Tally;
 pub use terms::Terms;
 
 /// How a connection's end showed itself.

@@ -8,7 +8,7 @@ use super::{Bridge, Upstream};
 
 /// How far the client's half-close has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HalfClose {
+pub(crate) enum HalfClose {
     No,
     /// The client sent its last byte; calls are in flight, and get their answers first.
     Waiting,

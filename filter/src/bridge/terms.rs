@@ -1,10 +1,12 @@
 //! The terms on which connections are served: the configuration, in the types of the parts that
 //! a connection is made of. Made once for each configuration and worker.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Config, LoginMode};
 use crate::protocol::grpc::client::Limits;
+use crate::protocol::grpc::server;
 use crate::protocol::layout::Command;
 use crate::session::rate::Rate;
 use crate::session::{Access, MetadataPolicy, Mode, Settings};
@@ -14,6 +16,8 @@ pub struct Terms {
     pub config: Config,
     pub session: Settings,
     pub leg: Limits,
+    /// The same for callers, with the direction `egress`.
+    pub callers: Rc<server::Limits>,
     /// How long the companion may take to answer.
     pub answer_within: Duration,
     pub frame_rate: Option<Rate>,
@@ -50,6 +54,7 @@ impl Terms {
                 max_queued_bytes: limits.max_unsent.get(),
                 ..Limits::default()
             },
+            callers: Rc::new(callers(&config)),
             answer_within: login.map_or(Duration::ZERO, |login| login.handshake_timeout),
             frame_rate: rate(limits.frames_per_second, limits.burst()),
             refusal_rate: rate(limits.refusals_per_second, limits.refusals_per_second),
@@ -75,6 +80,19 @@ impl Terms {
     pub fn audience(&self) -> &str {
         self.config.session.login.as_ref().map_or("", |login| &login.audience)
     }
+}
+
+/// What gRPC callers may take of a connection.
+fn callers(config: &Config) -> server::Limits {
+    let limits = &config.limits;
+    let names = config.layout.metadata_names().map(Into::into).take(255);
+    server::Limits {
+        max_streams: limits.max_in_flight.into(),
+        max_header_block: limits.max_response_headers.get(),
+        metadata: names.collect(),
+        ..server::Limits::default()
+    }
+    .valid()
 }
 
 fn metadata_policy(config: &Config) -> MetadataPolicy {

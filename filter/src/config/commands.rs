@@ -25,7 +25,8 @@ macro_rules! with_options {
             pub push: Option<CommandSpec>,
             /// How long a call may take, from its frame to its reply; then the client gets
             /// DEADLINE_EXCEEDED and the service a reset. 1ms to 24h; `5s` by default. A stream has
-            /// none unless it is written beside its `kind`.
+            /// none unless it is written beside its `kind`. With the direction `egress` a caller may
+            /// ask for less by `grpc-timeout`.
             pub deadline: Option<Span>,
             /// Whether the client must have logged in; `required` by default, if there are
             /// logins at all.
@@ -42,9 +43,13 @@ macro_rules! with_options {
             pub metadata: Option<Entries<String>>,
             /// How a frame's body becomes the request message, and back; `protobuf` by default.
             pub codec: Option<CodecSpec>,
-            /// Whether replies are compressed where the layout can and it is worth it; true by
-            /// default if the layout has `compression`.
+            /// Whether replies (with the direction `egress`: requests) are compressed where the
+            /// layout can and it is worth it; true by default if the layout has `compression`.
             pub compress_reply: Option<bool>,
+            /// With the direction `egress`: whether a call does no harm if it is carried out twice,
+            /// so that one whose server was lost is refused in a way that may be tried again; false
+            /// by default.
+            pub idempotent: Option<bool>,
         }
         }
 
@@ -62,6 +67,7 @@ macro_rules! with_options {
                     metadata: self.metadata.as_ref(),
                     codec: self.codec,
                     compress_reply: self.compress_reply,
+                    idempotent: self.idempotent,
                 }
             }
         }
@@ -81,6 +87,7 @@ pub struct Options<'a> {
     pub metadata: Option<&'a Entries<String>>,
     pub codec: Option<CodecSpec>,
     pub compress_reply: Option<bool>,
+    pub idempotent: Option<bool>,
 }
 
 with_options! {

@@ -3,6 +3,7 @@
 use super::Config;
 use super::command::CommandShape;
 use super::commands::{Defaults, Entry, Otherwise};
+use super::egress::{self, Direction, EgressConfig, FixedFrame, ServerSpec};
 use super::faults::Faults;
 use super::identity::IdentitySpec;
 use super::limits::Limits;
@@ -14,7 +15,7 @@ use super::session::{Mode, SessionConfig, SessionSpec};
 use super::signals::{CancelSpec, HeartbeatConfig, HeartbeatSpec};
 use super::statuses::StatusesSpec;
 use super::table::{self, Surroundings};
-use super::upstream::{CompanionSpec, UpstreamSpec};
+use super::upstream::{CompanionSpec, UpstreamConfig, UpstreamSpec};
 use crate::protocol::layout::{Correlation, Layout, LayoutSpec, OwnedCommand};
 
 /// A companion is there if, and only if, clients log in; for the schema.
@@ -27,20 +28,41 @@ fn companion_with_logins() -> serde_json::Value {
     })
 }
 
+/// What each direction needs and refuses; for the schema.
+#[cfg(feature = "schema")]
+fn by_direction() -> serde_json::Value {
+    serde_json::json!({
+        "if": { "properties": { "direction": { "const": "egress" } }, "required": ["direction"] },
+        "then": {
+            "properties": {
+                "session": false, "heartbeat": false, "companion": false, "upstream": false,
+                "otherwise": false, "identity": false, "push": false
+            }
+        },
+        "else": { "required": ["session", "upstream"], "properties": { "server": false } }
+    })
+}
+
 object! {
     /// The configuration of MeshGate's filter for one listener (Istio's `pluginConfig`).
     #[derive(Clone, Debug, PartialEq)]
-    #[cfg_attr(feature = "schema", schemars(extend("allOf" = [companion_with_logins()])))]
+    #[cfg_attr(feature = "schema", schemars(extend("allOf" = [companion_with_logins(), by_direction()])))]
     pub struct Document {
         /// Where the JSON Schema lies, for editors; not used by MeshGate.
         pub schema as "$schema": Option<String>,
-        /// The frames that clients speak.
+        /// Who calls whom.
+        #[cfg_attr(feature = "schema", schemars(default))]
+        pub direction: Direction = Direction::Ingress,
+        /// The frames that clients, or the private server, speak.
         pub layout: Attempt<LayoutSpec>,
-        /// How clients log in, and how they are told to go.
-        pub session: Attempt<SessionSpec>,
+        /// How clients log in, and how they are told to go. Needed with the direction `ingress`.
+        pub session: Option<Attempt<SessionSpec>>,
+        /// What a private server is told besides calls. With the direction `egress` only.
+        pub server: Option<Attempt<ServerSpec>>,
         /// The frame by which a client shows that it is alive, answered by the filter itself.
         pub heartbeat: Option<Attempt<HeartbeatSpec>>,
-        /// The frame by which a client gives up a call or ends a stream.
+        /// The frame by which a client gives up a call or ends a stream; with the direction
+        /// `egress`, the one that tells the server that a call is given up.
         pub cancel: Option<Attempt<CancelSpec>>,
         /// What services may push to clients through the companion, without a stream to them.
         /// Without it no push is taken.
@@ -48,17 +70,19 @@ object! {
         /// The companion that decides logins and keeps sessions. Needed for the session modes
         /// `ticket` and `noise`.
         pub companion: Option<Attempt<CompanionSpec>>,
-        /// Where calls go.
-        pub upstream: Attempt<UpstreamSpec>,
+        /// Where calls go. Needed with the direction `ingress`.
+        pub upstream: Option<Attempt<UpstreamSpec>>,
         /// What holds for every command that does not say otherwise.
         pub defaults: Option<Attempt<Defaults>>,
-        /// The command table: which method each command calls. A command has one place in it.
+        /// The command table: which method each command calls, or which command a method is. A
+        /// command has one place in it, and so has a method with the direction `egress`.
         #[cfg_attr(feature = "schema", schemars(default))]
         pub commands: Vec<Attempt<Entry>> = Vec::new(),
         /// Where commands go that the table does not name. Without it they are answered with
         /// UNIMPLEMENTED.
         pub otherwise: Option<Attempt<Otherwise>>,
-        /// The number that a client sees for each gRPC status.
+        /// The number that a client sees for each gRPC status; with the direction `egress`, the
+        /// gRPC status that a caller sees for each number.
         pub statuses: Option<Attempt<StatusesSpec>>,
         /// What one peer may cost at most.
         pub limits: Option<Attempt<Limits>>,
@@ -75,6 +99,12 @@ impl Document {
     /// Everything that is wrong goes to `faults`; `None` if there cannot be a configuration.
     /// Parts that could not be read have told so already, and what depends on them is left out.
     pub fn compile(self, faults: &mut Faults) -> Option<Config> {
+        let to_server = self.direction == Direction::Egress;
+        if to_server {
+            egress::refuse_keys(&self, faults);
+        } else {
+            self.check_ingress(faults);
+        }
         let layout_spec = self.layout.0;
         let shape = layout_spec.as_ref().and_then(CommandShape::of);
         let field_names = layout_spec.as_ref().map(|layout| field_names(layout, faults));
@@ -83,18 +113,22 @@ impl Document {
             compiled.map_err(|fault| faults.add_once(fault)).ok()
         });
 
-        let mode = self.session.0.as_ref().map(|session| session.mode);
-        let session = self.session.0.zip(shape).map(|(session, shape)| {
+        let session = self.session.and_then(|session| session.0);
+        let mode = if to_server { Some(Mode::None) } else { session.as_ref().map(|s| s.mode) };
+        let session = session.filter(|_| !to_server).zip(shape).map(|(session, shape)| {
             faults.under("session", |faults| session.compile(shape, faults))
         });
         let companion = self.companion.map(|companion| companion.0);
-        check_companion(mode, companion.is_some(), faults);
+        if !to_server {
+            check_companion(mode, companion.is_some(), faults);
+        }
         let companion = companion
             .flatten()
             .map(|companion| faults.under("companion", |faults| companion.compile(faults)));
         let upstream = self
             .upstream
-            .0
+            .and_then(|upstream| upstream.0)
+            .filter(|_| !to_server)
             .map(|upstream| faults.under("upstream", |faults| upstream.compile(mode, faults)));
 
         let limits: Limits = part(self.limits);
@@ -117,8 +151,25 @@ impl Document {
             faults.under("cancel", |faults| cancel.compile(shape, in_order, faults))
         });
 
-        let (session, upstream, shape) = (session?, upstream?, shape?);
-        let push = self.push.and_then(|push| push.0).zip(layout_spec.as_ref());
+        let mut egress = None;
+        let (session, upstream, shape) = if to_server {
+            let server = part(self.server);
+            let shape = shape?;
+            if let Some(layout) = &layout {
+                egress::check_sequences(layout, &limits, faults);
+            }
+            egress = Some(
+                faults.under("server", |faults| server.compile(shape, layout.as_ref(), faults)),
+            );
+            (SessionConfig::none(), UpstreamConfig::none(), shape)
+        } else {
+            (session?, upstream?, shape?)
+        };
+        let server_frame = |frame: fn(&EgressConfig) -> Option<&FixedFrame>| {
+            egress.as_ref().and_then(frame).map(|frame| &frame.command)
+        };
+        let push = self.push.filter(|_| !to_server).and_then(|push| push.0);
+        let push = push.zip(layout_spec.as_ref());
         let push = push.map(|(push, layout)| {
             let around = push::Surroundings {
                 shape,
@@ -129,6 +180,8 @@ impl Document {
             faults.under("push", |faults| push.compile(around, faults))
         });
         let reserved = [
+            ("server.login.command", server_frame(|egress| egress.login.as_ref())),
+            ("server.heartbeat.command", server_frame(|egress| egress.heartbeat.as_ref())),
             ("session.login.command", session.login.as_ref().map(|login| &login.command)),
             ("heartbeat.command", heartbeat.as_ref().map(|heartbeat| &heartbeat.command)),
             ("cancel.command", cancel.as_ref()),
@@ -144,6 +197,7 @@ impl Document {
             in_order,
             limits: &limits,
             upstream: &upstream,
+            to_server,
             compression: layout_spec.as_ref().is_some_and(|spec| spec.compression.is_some()),
             field_names: &field_names.unwrap_or_default(),
         };
@@ -151,6 +205,9 @@ impl Document {
         let otherwise = self.otherwise.and_then(|otherwise| otherwise.0);
         let routes =
             table::compile(around, &part(self.defaults), &entries, otherwise.as_ref(), faults);
+        if let Some(egress) = &mut egress {
+            egress.methods = egress::methods(&routes, faults);
+        }
         Some(Config {
             layout: layout?,
             command_shape: shape,
@@ -160,6 +217,7 @@ impl Document {
             push,
             companion,
             upstream,
+            egress,
             routes,
             limits,
             identity,
@@ -184,6 +242,23 @@ fn meant_otherwise(
     ];
     let given = commands.into_iter();
     given.filter_map(|(path, command)| command.map(|command| (path, command.clone()))).collect()
+}
+
+impl Document {
+    /// What only the direction `ingress` needs, and what it refuses.
+    fn check_ingress(&self, faults: &mut Faults) {
+        for (key, present) in
+            [("session", self.session.is_some()), ("upstream", self.upstream.is_some())]
+        {
+            if !present {
+                faults.add("", &format_args!("the key {key:?} is missing"));
+            }
+        }
+        if self.server.is_some() {
+            let problem = "it belongs to the direction \"egress\", leave this key out";
+            faults.add("server", &problem);
+        }
+    }
 }
 
 /// What was written, or the default.

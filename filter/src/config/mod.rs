@@ -14,6 +14,7 @@ mod claims;
 pub mod command;
 pub mod commands;
 mod document;
+pub mod egress;
 mod faults;
 pub mod identity;
 pub mod limits;
@@ -34,6 +35,7 @@ pub mod upstream;
 
 pub use self::command::CommandShape;
 pub use self::document::Document;
+pub use self::egress::{Direction, EgressConfig, FixedFrame};
 pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
 pub use self::limits::Limits;
 pub use self::observe::{LogConfig, MetricsConfig};
@@ -64,6 +66,8 @@ pub struct Config {
     /// There is one if clients log in.
     pub companion: Option<CompanionConfig>,
     pub upstream: UpstreamConfig,
+    /// gRPC callers and a private server instead of private clients and gRPC services.
+    pub egress: Option<EgressConfig>,
     pub routes: Routes,
     pub limits: Limits,
     pub identity: IdentityConfig,

@@ -121,6 +121,13 @@ pub enum LoginMode {
     Noise,
 }
 
+impl SessionConfig {
+    /// Where nobody logs in.
+    pub const fn none() -> Self {
+        Self { login: None, goodbye: None }
+    }
+}
+
 impl SessionSpec {
     /// Paths in `faults` start below `session`.
     pub fn compile(self, shape: CommandShape, faults: &mut Faults) -> SessionConfig {

@@ -34,6 +34,13 @@ impl StatusTable {
     pub fn private(&self, code: Code) -> i64 {
         self.numbers.get(usize::from(code.number())).copied().unwrap_or_default()
     }
+
+    /// The gRPC status that a caller sees for a private server's number; UNKNOWN for a number that
+    /// the table does not have.
+    pub fn code(&self, number: i64) -> Code {
+        let place = self.numbers.iter().position(|known| *known == number);
+        place.and_then(|place| Code::ALL.get(place).copied()).unwrap_or(Code::Unknown)
+    }
 }
 
 impl StatusesSpec {

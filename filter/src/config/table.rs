@@ -24,6 +24,8 @@ pub struct Surroundings<'a> {
     pub reserved: &'a [(&'static str, OwnedCommand)],
     pub limits: &'a Limits,
     pub upstream: &'a UpstreamConfig,
+    /// The direction is `egress`: methods are looked up, not commands.
+    pub to_server: bool,
     /// Frames have no sequence: replies come in the order of their requests.
     pub in_order: bool,
     /// The layout can compress bodies.
@@ -274,7 +276,14 @@ impl Table<'_> {
                 (Span::Text(text), format!("{command}_{method_name}"))
             }
         };
+        let own = match &span {
+            Span::Numbers(number, _) => OwnedCommand::Number(*number),
+            Span::Text(text) => OwnedCommand::Text(text.clone()),
+        };
         if let Some(route) = self.route(terms, name, method) {
+            if let Some(made) = self.routes.last_mut().filter(|_| self.around.to_server) {
+                made.command = Some(own);
+            }
             self.claims.add(path, span, Some(route));
         }
     }
@@ -327,12 +336,14 @@ impl Table<'_> {
             method: method.into(),
             head,
             kind: terms.kind,
+            command: None,
             push: terms.push.clone(),
             deadline: terms.deadline(),
             access: Rc::clone(&terms.access),
             max_request: terms.max_request.get(),
             codec: terms.codec,
             compress_reply: terms.compress_reply,
+            idempotent: terms.idempotent,
             command_metadata: terms.command_metadata.clone(),
         });
         Some(index)

@@ -27,6 +27,7 @@ pub struct Terms {
     pub max_request: Size,
     pub codec: Codec,
     pub compress_reply: bool,
+    pub idempotent: bool,
     pub metadata: Rc<Vec<(String, String)>>,
     pub command_metadata: Option<Box<str>>,
 }
@@ -43,6 +44,7 @@ impl Terms {
             max_request: around.limits.max_frame,
             codec: Codec::Protobuf,
             compress_reply: around.compression,
+            idempotent: false,
             metadata: Rc::default(),
             command_metadata: None,
         }
@@ -116,6 +118,13 @@ impl TermsReader<'_> {
             }
             terms.compress_reply = compress;
         }
+        if let Some(idempotent) = options.idempotent {
+            if !self.around.to_server {
+                let problem = "it belongs to the direction \"egress\", leave this key out";
+                self.faults.add(&format!("{path}.idempotent"), &problem);
+            }
+            terms.idempotent = idempotent;
+        }
         if options.login.is_some() || options.roles.is_some() || options.claims.is_some() {
             terms.access = Rc::new(self.access(&terms.access, options, path));
         }
@@ -134,7 +143,11 @@ impl TermsReader<'_> {
     /// Refuses a stream that a client could not tell from what else it gets.
     pub fn check_stream(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
         let streams = terms.kind == Kind::ServerStream;
-        if streams && self.around.in_order {
+        if streams && self.around.to_server {
+            let problem =
+                "a private server sends one reply to a call, expected \"unary\" or \"one_way\"";
+            self.faults.add(&format!("{path}.kind"), &problem);
+        } else if streams && self.around.in_order {
             let problem = "the layout has no sequence to tell a stream's messages by, expected \
                            \"unary\" or \"one_way\"";
             self.faults.add(&format!("{path}.kind"), &problem);

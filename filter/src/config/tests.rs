@@ -55,6 +55,21 @@ fn named() -> Value {
     document
 }
 
+/// The same for gRPC callers and a private server.
+fn egress() -> Value {
+    let mut document = without(without(plain(), "session"), "upstream");
+    document["direction"] = json!("egress");
+    document["server"] = json!({
+        "login": {"command": 1, "body": "let me in", "fields": {"zone": "7"}},
+        "heartbeat": {"command": 3, "interval": "10s"}
+    });
+    document["commands"] = json!([
+        {"command": 1001, "method": "/demo.v1.Hall/Enter", "idempotent": true},
+        {"service": "demo.v1.Hall", "methods": {"1002": "Leave", "1003": "Talk"}}
+    ]);
+    document
+}
+
 /// Sets `path` (`commands/3/method`) in `document`.
 fn with(mut document: Value, path: &str, value: Value) -> Value {
     let (parent, last) = path.rsplit_once('/').map_or(("", path), |(parent, last)| (parent, last));

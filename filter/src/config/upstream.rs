@@ -47,6 +47,18 @@ pub struct UpstreamConfig {
     pub connect: Connect,
 }
 
+impl UpstreamConfig {
+    /// Where the listener alone says what is connected to.
+    pub fn none() -> Self {
+        Self {
+            authority: "egress".into(),
+            cluster: None,
+            refusal_cluster: None,
+            connect: Connect::AtConnect,
+        }
+    }
+}
+
 impl UpstreamSpec {
     /// Paths in `faults` start below `upstream`.
     pub fn compile(self, mode: Option<Mode>, faults: &mut Faults) -> UpstreamConfig {

@@ -7,7 +7,8 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::{Action, BufferType, PeerType};
 
-use crate::bridge::{Bridge, Ending};
+use crate::bridge::Ending;
+use crate::connection::Connection as Bridge;
 use crate::time::Moment;
 use crate::worker::Worker;
 
@@ -86,13 +87,7 @@ impl StreamContext for Stream {
         };
         let now = shell.now();
         let peer = property(&["source", "address"]);
-        let bridge = Bridge::new(
-            self.id,
-            Rc::clone(&shell.terms),
-            now,
-            peer,
-            &mut shell.worker.borrow_mut(),
-        );
+        let bridge = Bridge::new(self.id, &shell.terms, now, peer, &mut shell.worker.borrow_mut());
         let opens_at_once = bridge.opens_at_once();
         let connection = Rc::new(RefCell::new(Connection {
             bridge,

@@ -34,6 +34,9 @@ pub struct Route {
     /// `grpc-timeout` included.
     pub head: Head,
     pub kind: Kind,
+    /// The command that a call of the method is for a private server; none where private clients
+    /// call.
+    pub command: Option<OwnedCommand>,
     /// Carries a stream's messages; there is one if, and only if, this is a stream.
     pub push: Option<OwnedCommand>,
     /// From the frame to its reply; streams may have none.
@@ -42,8 +45,10 @@ pub struct Route {
     /// The largest request message, in bytes, after decompression.
     pub max_request: usize,
     pub codec: Codec,
-    /// Compress replies where the layout can and it is worth it.
+    /// Compress replies, or requests to a private server, where the layout can and it is worth it.
     pub compress_reply: bool,
+    /// A call may be carried out twice.
+    pub idempotent: bool,
     /// Add the command under this metadata name.
     pub command_metadata: Option<Box<str>>,
 }

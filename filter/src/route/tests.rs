@@ -8,12 +8,14 @@ fn route(index: u16) -> Route {
         method: format!("/s.S/M{index}").into(),
         head: Heads::new("a").unwrap().head(index, "/s.S/M", [], None).unwrap(),
         kind: Kind::Unary,
+        command: None,
         push: None,
         deadline: Some(Duration::from_secs(5)),
         access: Rc::default(),
         max_request: 65_536,
         codec: Codec::Protobuf,
         compress_reply: false,
+        idempotent: false,
         command_metadata: None,
     }
 }

@@ -10,7 +10,7 @@ const END: &str = "<!-- End of the tables. -->\n";
 
 /// The tables in their order: heading, the definition whose keys it lists, and one whose keys
 /// are listed elsewhere.
-const TABLES: [(&str, &str, &str); 16] = [
+const TABLES: [(&str, &str, &str); 19] = [
     ("The document", "", ""),
     ("`session`", "SessionSpec", ""),
     ("`session.login`", "LoginSpec", ""),
@@ -18,6 +18,9 @@ const TABLES: [(&str, &str, &str); 16] = [
     ("`push`", "PushSpec", ""),
     ("`push.ranges[…]`", "PushRange", ""),
     ("`companion`", "CompanionSpec", ""),
+    ("`server`", "ServerSpec", ""),
+    ("`server.login`", "ServerLoginSpec", ""),
+    ("`server.heartbeat`", "ServerHeartbeatSpec", ""),
     ("`upstream`", "UpstreamSpec", ""),
     ("`commands[…]`: which commands", "Entry", "Defaults"),
     ("`defaults`, `commands[…]` and `otherwise`: on what terms", "Defaults", ""),

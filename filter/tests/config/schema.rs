@@ -26,7 +26,7 @@ fn no_key_may_be_null_and_every_key_is_explained() {
     assert!(silent.is_empty(), "without a description: {silent:?}");
 }
 
-const OURS: [&str; 12] = [
+const OURS: [&str; 15] = [
     "CompanionSpec",
     "Defaults",
     "Entry",
@@ -37,6 +37,9 @@ const OURS: [&str; 12] = [
     "LoginSpec",
     "MetricsConfig",
     "Otherwise",
+    "ServerHeartbeatSpec",
+    "ServerLoginSpec",
+    "ServerSpec",
     "SessionSpec",
     "UpstreamSpec",
 ];
@@ -71,6 +74,8 @@ fn the_schema_knows_the_keys_of_each_form_and_mode() {
         ("otherwise", json!({ "method": "/a.B/C" })),
         ("identity", json!({ "traceparent": "field" })),
         ("colour", json!("red")),
+        ("direction", json!("egress")),
+        ("server", json!({})),
     ];
     for (key, value) in wrong {
         let mut document = good.clone();
