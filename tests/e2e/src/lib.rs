@@ -4,9 +4,11 @@
 //! those of `scripts/build`; `scripts/test` sets `MESHGATE_ENVOY` and `MESHGATE_WASM`.
 
 pub mod companion;
+pub mod egress;
 pub mod envoy;
 pub mod golden;
 pub mod http;
+pub mod faulty;
 pub mod process;
 pub mod prometheus;
 pub mod reluctant;
@@ -16,8 +18,9 @@ pub use companion::Companion;
 pub use envoy::Envoy;
 pub use golden::{Replay, Stage};
 pub use prometheus::Prometheus;
+pub use faulty::Faulty;
 pub use reluctant::Reluctant;
-pub use services::GameServer;
+pub use services::{GameServer, PrivateServer};
 
 /// The commands of the demo's layout and table (`envoy-config/`).
 pub mod command {

@@ -21,3 +21,18 @@ impl GameServer {
         Ok(Self { process, address })
     }
 }
+
+/// The private-protocol game, which knows nothing of gRPC.
+#[derive(Debug)]
+pub struct PrivateServer {
+    pub process: Process,
+    pub address: SocketAddr,
+}
+
+impl PrivateServer {
+    pub fn start() -> Result<Self> {
+        let mut command = Command::new(program("private-server")?);
+        let (process, address) = Process::listening("private-server", &mut command)?;
+        Ok(Self { process, address })
+    }
+}

@@ -22,6 +22,10 @@ pub mod command {
     pub const LOGIN: u32 = 1;
     /// Server to client, unasked: the connection ends, the body is a text for people.
     pub const GOODBYE: u32 = 2;
+    /// Comes back at once.
+    pub const HEARTBEAT: u32 = 3;
+    /// One-way: the caller waits no longer for the reply of this sequence.
+    pub const CANCEL: u32 = 4;
     pub const HALL_ENTER: u32 = 1001;
     pub const HALL_MOVE: u32 = 1002;
     /// One-way.

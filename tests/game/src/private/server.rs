@@ -125,8 +125,12 @@ impl Protocol for Game {
 impl Game {
     fn serve(&mut self, from: (usize, u64), header: &Header, frame: &[u8], output: &mut Vec<u8>) {
         let one_way = header.flags & Flags::ONE_WAY != 0;
+        if header.command == command::CANCEL {
+            // It finishes what it has begun.
+            return;
+        }
         // EchoRequest and EchoReply have the same bytes, so an echo is a copy with one bit set.
-        if matches!(header.command, command::ECHO | command::ECHO_BYTES) {
+        if matches!(header.command, command::ECHO | command::ECHO_BYTES | command::HEARTBEAT) {
             if !one_way {
                 let start = output.len();
                 output.extend_from_slice(frame);
