@@ -1,9 +1,11 @@
 //! gRPC in, private frames out: callers behind the HTTP connection manager and direct ones.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use meshgate_e2e::egress::connect;
+use meshgate_e2e::process::root;
 use meshgate_e2e::{Envoy, PrivateServer};
 use meshgate_game::demo::v1::echo_client::EchoClient;
 use meshgate_game::demo::v1::hall_client::HallClient;
@@ -173,6 +175,35 @@ async fn calls_are_balanced_over_the_private_servers() -> Result<()> {
         hall.enter(EnterRequest { name: format!("player {n}") }).await?;
     }
     Ok(())
+}
+
+/// A gRPC library that begins no call before it has heard the server's SETTINGS. Skipped where its
+/// language is not installed, except in CI.
+fn is_called_from(language: &str) -> Result<()> {
+    let script = root().join("tests/foreign").join(language).join("start");
+    let build = Command::new(&script).arg("--build").status()?;
+    if build.code() == Some(77) && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: {language} is not installed");
+        return Ok(());
+    }
+    assert!(build.success(), "{} --build", script.display());
+    let scene = Scene::start()?;
+    for listener in ["direct", "callers"] {
+        let address = scene.envoy.listener(listener)?.to_string();
+        let called = Command::new(&script).args(["--call", &address]).status()?;
+        assert!(called.success(), "{language} by {listener}");
+    }
+    Ok(())
+}
+
+#[test]
+fn grpc_go_calls_a_private_server() -> Result<()> {
+    is_called_from("go")
+}
+
+#[test]
+fn grpcio_calls_a_private_server() -> Result<()> {
+    is_called_from("python")
 }
 
 #[tokio::test(flavor = "multi_thread")]

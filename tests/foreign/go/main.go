@@ -1,4 +1,4 @@
-// An ordinary grpc-go server of demo.v1.Echo/Echo with the library's defaults.
+// An ordinary grpc-go server of demo.v1.Echo/Echo with the library's defaults, and a client.
 package main
 
 import (
@@ -35,7 +35,14 @@ func main() {
 	age := flag.Int("max-connection-age", 0, "milliseconds, 0 for ever")
 	idle := flag.Int("max-connection-idle", 0, "milliseconds, 0 for ever")
 	delay := flag.Int("delay", 0, "milliseconds before each answer")
+	address := flag.String("call", "", "call the Echo at this address instead of serving one")
 	flag.Parse()
+	if *address != "" {
+		if err := call(*address); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 
 	options := []grpc.ServerOption{grpc.ForceServerCodecV2(rawBytes{})}
 	if *age > 0 || *idle > 0 {
