@@ -121,4 +121,6 @@ pub enum Kind {
     OneWay,
     /// One request, any number of messages, and a reply that says how they ended.
     ServerStream,
+    /// No request, and any number of messages: what a private server sends unasked.
+    Subscribe,
 }

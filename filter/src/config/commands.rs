@@ -203,6 +203,9 @@ choice! {
         /// One request, any number of pushes with the service's messages, and a reply with the
         /// status, without a body, when the stream ends.
         ServerStream = "server_stream",
+        /// With the direction `egress`: every push with this command is a message, for each caller
+        /// that is there; the server is asked nothing. The codec and the deadline are a stream's.
+        Subscribe = "subscribe",
     }
 }
 

@@ -10,6 +10,7 @@ use super::faults::Faults;
 use super::limits::Limits;
 use super::terms::{Terms, TermsReader};
 use super::upstream::UpstreamConfig;
+use crate::call::Kind;
 use crate::protocol::grpc::request::{FieldError, Head, Heads};
 use crate::protocol::layout::OwnedCommand;
 use crate::route::{ROUTES_MAX, Route, Routes, Span};
@@ -282,7 +283,11 @@ impl Table<'_> {
         };
         if let Some(route) = self.route(terms, name, method) {
             if let Some(made) = self.routes.last_mut().filter(|_| self.around.to_server) {
-                made.command = Some(own);
+                if made.kind == Kind::Subscribe {
+                    made.push = Some(own);
+                } else {
+                    made.command = Some(own);
+                }
             }
             self.claims.add(path, span, Some(route));
         }

@@ -55,7 +55,7 @@ impl Terms {
     /// From a call's frame to its reply.
     pub fn deadline(&self) -> Option<Duration> {
         match self.kind {
-            Kind::ServerStream => self.stream_deadline,
+            Kind::ServerStream | Kind::Subscribe => self.stream_deadline,
             Kind::Unary | Kind::OneWay => Some(self.deadline),
         }
     }
@@ -76,6 +76,7 @@ impl TermsReader<'_> {
                 KindSpec::Unary => Kind::Unary,
                 KindSpec::OneWay => Kind::OneWay,
                 KindSpec::ServerStream => Kind::ServerStream,
+                KindSpec::Subscribe => Kind::Subscribe,
             };
         }
         if let Some(push) = options.push {
@@ -90,7 +91,9 @@ impl TermsReader<'_> {
                 self.faults.add(&format!("{path}.deadline"), &problem);
             }
             match terms.kind {
-                Kind::ServerStream => terms.stream_deadline = Some(deadline.get()),
+                Kind::ServerStream | Kind::Subscribe => {
+                    terms.stream_deadline = Some(deadline.get());
+                }
                 Kind::Unary | Kind::OneWay => terms.deadline = deadline.get(),
             }
         }
@@ -143,9 +146,9 @@ impl TermsReader<'_> {
     /// Refuses a stream that a client could not tell from what else it gets.
     pub fn check_stream(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
         let streams = terms.kind == Kind::ServerStream;
-        if streams && self.around.to_server {
-            let problem =
-                "a private server sends one reply to a call, expected \"unary\" or \"one_way\"";
+        if terms.kind == Kind::Subscribe && !self.around.to_server {
+            let problem = "it belongs to the direction \"egress\", expected \"unary\", \"one_way\" or \
+                           \"server_stream\"";
             self.faults.add(&format!("{path}.kind"), &problem);
         } else if streams && self.around.in_order {
             let problem = "the layout has no sequence to tell a stream's messages by, expected \

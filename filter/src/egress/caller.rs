@@ -12,6 +12,7 @@ use crate::transcode::wrapped;
 use crate::worker::Worker;
 
 use super::calls::Call;
+use super::streams::is_stream;
 use super::{Egress, Terms};
 
 impl Egress {
@@ -89,15 +90,17 @@ impl Egress {
             return;
         }
         // A caller may be in more of a hurry than the command, not in less.
-        let longest = route.deadline.unwrap_or(Duration::MAX);
-        let deadline = now.after(timeout.map_or(longest, |timeout| timeout.min(longest)));
-        self.call_deadline = [self.call_deadline, Some(deadline)].into_iter().flatten().min();
+        let within = [route.deadline, timeout].into_iter().flatten().min();
+        let deadline = within.map(|within| now.after(within));
+        self.call_deadline = [self.call_deadline, deadline].into_iter().flatten().min();
         self.tally.calls = self.tally.calls.saturating_add(1);
         worker.metrics.add(Metric::CallsInFlight, 1);
+        let streams = is_stream(route.kind);
+        let (route, max_request) = (route.index, route.max_request);
         let call =
-            Call { stream, route: route.index, started: now, deadline, metadata, sequence: None };
+            Call { stream, route, started: now, deadline, streams, metadata, sequence: None };
         let token = self.calls.insert(call);
-        self.leg.accept(stream, token, route.max_request);
+        self.leg.accept(stream, token, max_request);
     }
 
     /// A call's request is complete.
@@ -109,6 +112,10 @@ impl Egress {
         body: &[u8],
         worker: &mut Worker,
     ) {
+        if route.kind == Kind::Subscribe {
+            // It is heard from here on, and asks nothing.
+            return;
+        }
         if !self.is_ready() || !self.waiting.is_empty() {
             return self.wait(now, token, body, worker);
         }

@@ -9,7 +9,9 @@ pub struct Call {
     /// The index of its route.
     pub route: u16,
     pub started: Moment,
-    pub deadline: Moment,
+    pub deadline: Option<Moment>,
+    /// Its messages are answered as they come.
+    pub streams: bool,
     /// The caller's metadata that goes into the frame's header, until it has gone there.
     pub metadata: Vec<u8>,
     /// What its reply is told by, once it was asked.
@@ -60,7 +62,7 @@ impl Calls {
 
     /// The tokens of calls whose deadline has come.
     pub fn overdue(&self, now: Moment) -> Vec<u32> {
-        self.tokens(|call| call.deadline <= now)
+        self.tokens(|call| call.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     pub fn all(&self) -> Vec<u32> {
@@ -68,11 +70,15 @@ impl Calls {
     }
 
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.slots.iter().flatten().map(|call| call.deadline).min()
+        self.slots.iter().flatten().filter_map(|call| call.deadline).min()
     }
 
     pub fn last_deadline(&self) -> Option<Moment> {
-        self.slots.iter().flatten().map(|call| call.deadline).max()
+        self.slots.iter().flatten().filter_map(|call| call.deadline).max()
+    }
+
+    pub fn streams(&self) -> Vec<u32> {
+        self.tokens(|call| call.streams)
     }
 
     fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {

@@ -29,7 +29,8 @@ impl Egress {
         for token in self.calls.all() {
             let Some(call) = self.calls.get_mut(token) else { continue };
             let route = terms.config.routes.route(call.route);
-            let again = call.sequence.is_none() || route.is_some_and(|route| route.idempotent);
+            let unasked = call.sequence.is_none() || route.is_some_and(|route| route.idempotent);
+            let again = unasked && !call.streams;
             if again {
                 self.refuse(now, token, worker);
             } else {

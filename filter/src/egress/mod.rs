@@ -23,6 +23,7 @@ mod closing;
 mod output;
 mod pending;
 mod replies;
+mod streams;
 
 use std::rc::Rc;
 
@@ -129,6 +130,7 @@ impl Egress {
         self.heard |= !data.is_empty();
         if end && self.half_closed == HalfClose::No {
             self.half_closed = HalfClose::Waiting;
+            self.end_streams(now, worker);
         }
         if self.closing.is_none() {
             self.log_in(now, worker);

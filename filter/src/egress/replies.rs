@@ -79,6 +79,9 @@ impl Egress {
         let sequence =
             if self.pending.is_ordered() { self.pending.oldest() } else { Some(frame.sequence) };
         let found = sequence.and_then(|sequence| Some((sequence, self.pending.find(sequence)?)));
+        if frame.flags.push() && self.push(now, terms, frame, worker) {
+            return;
+        }
         let Some((sequence, who)) = found.filter(|_| is_reply) else {
             let kind = if is_reply { "unknown_sequence" } else { "unsolicited" };
             worker.metrics.count(Labelled::UpstreamErrors, kind);
@@ -139,6 +142,7 @@ impl Egress {
         worker: &mut Worker,
     ) {
         let Some(call) = self.calls.get_mut(token) else { return };
+        let call_streams = call.streams;
         let Some(route) = terms.config.routes.route(call.route) else { return };
         if !matches {
             worker.metrics.count(Labelled::UpstreamErrors, "wrong_command");
@@ -147,6 +151,7 @@ impl Egress {
         }
         let mut plain = std::mem::take(&mut worker.scratch.plain);
         match open(terms, frame, &mut plain) {
+            Ok((0, false, _)) if call_streams => self.end_stream(now, token, worker),
             Ok((0, false, body)) => self.succeed_with(now, token, route, body, worker),
             Ok((status, _, body)) => {
                 let code = match terms.config.statuses.code(status) {

@@ -4,4 +4,5 @@
 mod calls;
 mod faults;
 mod ordered;
+mod streams;
 mod wire;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use meshgate_client::{Flags, Frame};
-use meshgate_game::demo::v1::EchoRequest;
+use meshgate_game::demo::v1::{EchoRequest, Line};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,8 +38,6 @@ pub mod fault {
     pub const HANG: &str = "hang";
     /// A push before the reply.
     pub const PUSH: &str = "push";
-    /// A reply that says it is compressed and is not.
-    pub const COMPRESSED: &str = "compressed";
 }
 
 /// A server that is stopped with its owner.
@@ -120,6 +118,12 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
         if hangs {
             continue;
         }
+        if command == command::LOGIN && body == b"stranger" {
+            let refused = Frame { status: 16, ..Frame::request(command, sequence, body) };
+            let flags = Flags::REPLY.with(Flags::ERROR);
+            stream.write_all(&Frame { flags, ..refused }.encode()).await?;
+            continue;
+        }
         let mut wanted = String::new();
         if command == command::ECHO {
             seen.echoes.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +141,10 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
             }
             fault::WRONG_SEQUENCE => reply(command, sequence + 1000, Flags::REPLY, &body),
             fault::WRONG_COMMAND => reply(command::FAIL, sequence, Flags::REPLY, &body),
-            fault::HALF => good[..HEADER + 3].to_vec(),
+            fault::HALF => {
+                hangs = true;
+                good[..HEADER + 3].to_vec()
+            }
             fault::CUT => {
                 stream.write_all(&good[..HEADER + 3]).await?;
                 return Ok(());
@@ -153,11 +160,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
                 continue;
             }
             fault::PUSH => {
-                let push = reply(command::LINE, 0, Flags::PUSH, b"news");
+                let line = Line { player_id: 0, text: "news".into() }.encode_to_vec();
+                let push = reply(command::LINE, 0, Flags::PUSH, &line);
                 [push, good].concat()
-            }
-            fault::COMPRESSED => {
-                reply(command, sequence, Flags::REPLY.with(Flags::COMPRESSED), &body)
             }
             _ => good,
         };

@@ -8,7 +8,8 @@ use meshgate_e2e::egress::{Caller, DEADLINE_SLACK, Outcome, connect, framed, out
 use meshgate_e2e::faulty::{Faulty, fault};
 use meshgate_e2e::{Envoy, PrivateServer};
 use meshgate_game::demo::v1::echo_client::EchoClient;
-use meshgate_game::demo::v1::{EchoRequest, FailRequest};
+use meshgate_game::demo::v1::hall_client::HallClient;
+use meshgate_game::demo::v1::{EchoRequest, Empty, FailRequest};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -95,6 +96,7 @@ async fn replies_that_are_wrong_fail_their_call_alone() -> Result<()> {
     let found = scene.suffers(fault::WRONG_COMMAND, counter).await?;
     assert_eq!(found, status(13, "the server answered another command"));
     let counter = "upstream_errors_total.kind.unsolicited";
+    // Nobody listens.
     let found = scene.suffers(fault::PUSH, counter).await?;
     assert_eq!(found, Outcome::Status(0, String::new(), asking(fault::PUSH)));
     let counter = "upstream_errors_total.kind.unknown_sequence";
@@ -224,6 +226,62 @@ async fn wrong_requests_get_their_status_and_the_server_hears_nothing() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_the_login_gets_no_calls() -> Result<()> {
+    let stranger = (r#""body": "egress""#, r#""body": "stranger""#);
+    let mut scene = Scene::start(&[stranger]).await?;
+    let caller = scene.caller().await?;
+    let found = caller.call(ECHO, &[], &asking("hello")).await?;
+    let Outcome::Broken(text) = &found else { panic!("{found:?}") };
+    assert!(text.contains("refused"), "{text}");
+    assert_eq!(scene.server.echoes(), 0);
+    let counter = "wasmcustom.meshgate.logins_total.result.server_refused";
+    scene.envoy.wait_stat(counter, 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_sends_unasked_reaches_who_listens() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    let channel = connect(scene.envoy.listener("direct")?).await?;
+    let mut lines = HallClient::new(channel.clone());
+    // The head of its response comes with its first message.
+    let listening = tokio::spawn(async move { lines.listen(Empty {}).await });
+    let mut client = EchoClient::new(channel);
+    let pushes = "wasmcustom.meshgate.pushes_total";
+    let until = Instant::now() + Duration::from_secs(20);
+    while scene.envoy.stat(pushes)?.unwrap_or(0) == 0 {
+        assert!(Instant::now() < until);
+        client.echo(EchoRequest { body: fault::PUSH.into() }).await?;
+    }
+    let mut stream = listening.await??.into_inner();
+    let line = stream.message().await?.expect("a line");
+    assert_eq!(line.text, "news");
+    drop(stream);
+    scene.envoy.wait_stat("wasmcustom.meshgate.calls_in_flight", 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_fields_above_the_limit_are_refused_and_endless_ones_end_the_connection()
+-> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    let caller = scene.caller().await?;
+    let large = "x".repeat(17 * 1024);
+    let found = caller.call(ECHO, &[("x-large", &large)], &asking("")).await?;
+    assert_eq!(found.status(), Some(8), "{found:?}");
+
+    let mut stream = TcpStream::connect(scene.envoy.listener("direct")?).await?;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    stream.write_all(b"\0\0\0\x01\0\0\0\0\x01").await?;
+    for _ in 0..40 {
+        stream.write_all(b"\0\0\0\x09\0\0\0\0\x01").await?;
+    }
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await?;
+    let text = String::from_utf8_lossy(&heard);
+    assert!(text.contains("too many CONTINUATION frames"), "{text}");
+    scene.seen("peer_errors_total.kind.http2").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_ask_in_grpc_is_told_so() -> Result<()> {
     let scene = Scene::start(&[]).await?;
     let mut stream = TcpStream::connect(scene.envoy.listener("direct")?).await?;
@@ -232,6 +290,13 @@ async fn who_does_not_ask_in_grpc_is_told_so() -> Result<()> {
     stream.read_to_end(&mut heard).await?;
     let text = String::from_utf8_lossy(&heard);
     assert!(text.contains("does not speak HTTP/2"), "{text}");
+
+    let stream = TcpStream::connect(scene.envoy.listener("direct")?).await?;
+    let (mut send, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(connection);
+    let request = http::Request::get("http://game/").body(())?;
+    let (response, _) = send.send_request(request, true)?;
+    assert_eq!(response.await?.status(), 415);
     scene.serves().await
 }
 

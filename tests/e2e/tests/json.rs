@@ -71,7 +71,7 @@ fn the_servers_failures_are_http_failures_with_their_text() -> Result<()> {
     let (status, answer) = scene.post("demo.v1.Echo/Fail", &fail)?;
     assert_eq!((status, &answer["message"]), (404, &json!("no such player")), "{answer}");
     // The transcoder knows the method, the private server does not.
-    let (status, answer) = scene.post("demo.v1.Hall/Listen", "{}")?;
+    let (status, answer) = scene.post("demo.v1.Echo/Repeat", "{}")?;
     assert_eq!(status, 501, "{answer}");
     // The transcoder itself.
     assert_eq!(scene.post("demo.v1.Hall/Dance", "{}")?.0, 404);

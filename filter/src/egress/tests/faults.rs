@@ -96,7 +96,7 @@ fn a_reply_with_another_command_fails_its_call() {
 #[test]
 fn pushes_and_requests_of_the_server_are_dropped_and_counted() {
     let mut wire = Wire::warm();
-    let push = wire.push(1206, b"news");
+    let push = wire.push(1207, 0, b"news");
     wire.server(&push);
     let mut request = wire.reply(ECHO, 1, 0, b"");
     request[2] = 0;

@@ -21,6 +21,9 @@ pub const ECHO: u64 = 1100;
 pub const RAW: u64 = 1101;
 pub const SAY: u64 = 1003;
 pub const LOOK: u64 = 1004;
+pub const REPEAT: u64 = 1105;
+pub const REPEATED: u64 = 1205;
+pub const LINE: u64 = 1206;
 pub const LOGIN: u64 = 1;
 pub const BEAT: u64 = 3;
 pub const CANCEL: u64 = 4;
@@ -47,7 +50,10 @@ pub fn document() -> Value {
             {"command": SAY, "method": "/demo.v1.Hall/Say", "kind": "one_way"},
             {"command": LOOK, "method": "/demo.v1.Hall/Look", "idempotent": true},
             {"command": ECHO, "method": "/demo.v1.Echo/Echo"},
-            {"command": RAW, "method": "/demo.v1.Echo/Raw", "codec": "bytes"}
+            {"command": RAW, "method": "/demo.v1.Echo/Raw", "codec": "bytes"},
+            {"command": REPEAT, "method": "/demo.v1.Echo/Repeat", "kind": "server_stream",
+             "push": REPEATED},
+            {"command": LINE, "method": "/demo.v1.Hall/Listen", "kind": "subscribe"}
         ],
         "cancel": {"command": CANCEL},
         "statuses": {"error_text": true, "codes": {"NOT_FOUND": 404}}
@@ -216,11 +222,11 @@ impl Wire {
         out
     }
 
-    pub fn push(&self, command: u64, body: &[u8]) -> Vec<u8> {
+    pub fn push(&self, command: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
         let parts = [body];
         let push = Push {
             command: Command::Number(command),
-            sequence: 0,
+            sequence,
             status: 0,
             error: false,
             body: &parts,
