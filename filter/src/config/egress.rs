@@ -12,6 +12,7 @@ use super::faults::Faults;
 use super::limits::Limits;
 use super::read::Entries;
 use super::units::Span;
+use super::upstream::is_authority;
 use crate::protocol::layout::{Given, Layout, OwnedCommand};
 use crate::route::index::Texts;
 use crate::route::{Route, Routes};
@@ -38,6 +39,11 @@ object! {
         /// say something to a caller while the server says nothing: without it a caller that waits
         /// for HTTP/2 settings never gets them, and deadlines are told late.
         pub heartbeat: Option<ServerHeartbeatSpec>,
+        /// Reaches the server by a CONNECT stream through an HTTP connection manager, to which
+        /// tcp_proxy then leads. It is the doorbell in the place of the heartbeat, so that callers
+        /// hear of their deadlines even if the server hangs, and their connection outlives the
+        /// server's.
+        pub tunnel: Option<TunnelSpec>,
         /// How long the sequence of a call that was given up is kept for its late reply. When it is
         /// over, the server is taken to have lost the call; where replies come in the order of the
         /// requests, the connection ends. 1s to 24h.
@@ -48,6 +54,16 @@ object! {
 
 fn late_reply_timeout() -> Span {
     Span::from_millis(60_000)
+}
+
+object! {
+    /// A CONNECT stream through an HTTP connection manager.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TunnelSpec {
+        /// What CONNECT names as `:authority`; the HTTP connection manager chooses its route by it.
+        /// Such as `"private-server:7800"`.
+        pub authority: String,
+    }
 }
 
 object! {
@@ -112,13 +128,16 @@ pub struct EgressConfig {
     pub heartbeat: Option<FixedFrame>,
     pub heartbeat_interval: Option<Duration>,
     pub late_reply_timeout: Duration,
+    /// The authority of CONNECT streams.
+    pub tunnel: Option<Box<str>>,
     /// Full method → route.
     pub methods: Texts,
 }
 
 impl Default for ServerSpec {
     fn default() -> Self {
-        Self { login: None, heartbeat: None, late_reply_timeout: late_reply_timeout() }
+        let late_reply_timeout = late_reply_timeout();
+        Self { login: None, heartbeat: None, tunnel: None, late_reply_timeout }
     }
 }
 
@@ -133,6 +152,11 @@ impl ServerSpec {
         let (second, day) = (Span::from_millis(1_000), Span::from_millis(86_400_000));
         if let Err(problem) = self.late_reply_timeout.within(second, day) {
             faults.add("late_reply_timeout", &problem);
+        }
+        let tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.authority.as_str());
+        if let Some(authority) = tunnel.filter(|authority| !is_authority(authority)) {
+            let problem = format_args!("{authority:?} is not an authority, expected \"host:port\"");
+            faults.add("tunnel.authority", &problem);
         }
         let login = self.login.as_ref();
         let beat = self.heartbeat.as_ref();
@@ -158,6 +182,7 @@ impl ServerSpec {
             }),
             heartbeat_interval: beat.and_then(|beat| beat.interval.unless_zero()),
             late_reply_timeout: self.late_reply_timeout.get(),
+            tunnel: tunnel.map(Into::into),
             methods: Texts::default(),
         }
     }

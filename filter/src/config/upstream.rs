@@ -157,7 +157,7 @@ impl CompanionSpec {
     }
 }
 
-fn is_authority(text: &str) -> bool {
+pub(super) fn is_authority(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
     !text.is_empty() && text.bytes().all(allowed)
 }

@@ -2,7 +2,8 @@
 //!
 //! Bytes to the caller leave only while something arrives from the server. So when something waits
 //! for the caller, the server is asked for a sign of life; at most one such question is in flight,
-//! and a server that does not reply in time is taken for dead.
+//! and a server that does not reply in time is taken for dead. Where there is a tunnel, its other end
+//! is asked instead, and the heartbeat tells of the server alone.
 
 use std::rc::Rc;
 
@@ -46,7 +47,10 @@ impl Login {
 impl Egress {
     /// Sends the login, once.
     pub(super) fn log_in(&mut self, now: Moment, worker: &mut Worker) {
-        if self.login != Login::Due || !self.heard {
+        // A server that is connected to at need is logged in to at need: one that cannot be reached
+        // would otherwise be tried again and again.
+        let is_needed = self.tunnel.is_none() || !self.waiting.is_empty();
+        if self.login != Login::Due || !self.heard || !is_needed || self.closing.is_some() {
             return;
         }
         let terms = Rc::clone(&self.terms);
@@ -60,15 +64,26 @@ impl Egress {
 
     /// Rings when something waits for the caller that cannot leave by itself.
     pub(super) fn ring(&mut self, now: Moment, worker: &mut Worker) {
-        if !self.leg.output().is_empty() && self.bell.is_none() {
-            self.beat(now, worker);
+        if self.leg.output().is_empty() || self.bell.is_some() {
+            return;
+        }
+        match &mut self.tunnel {
+            Some(tunnel) if self.heard && !self.server_gone => {
+                if tunnel.ring() {
+                    self.bell = Some(now.after(self.terms.config.limits.bell_timeout.get()));
+                    worker.metrics.add(Metric::Bells, 1);
+                }
+            }
+            Some(_) => {}
+            None => self.beat(now, worker),
         }
     }
 
     /// Asks the server for a sign of life, unless that is under way.
     pub(super) fn beat(&mut self, now: Moment, worker: &mut Worker) {
         let can_speak = self.heard && !self.server_gone && self.login.is_done();
-        if self.bell.is_some() || !can_speak {
+        let pending = if self.tunnel.is_some() { self.pulse } else { self.bell };
+        if pending.is_some() || !can_speak {
             return;
         }
         let terms = Rc::clone(&self.terms);
@@ -78,15 +93,21 @@ impl Egress {
         // A server that answers in order answers behind what it has been asked before.
         let first = if self.pending.is_ordered() { self.calls.last_deadline() } else { None };
         let from = first.map_or(now, |last| last.max(now));
-        self.bell = Some(from.after(terms.config.limits.bell_timeout.get()));
-        worker.metrics.add(Metric::Bells, 1);
+        let by = Some(from.after(terms.config.limits.bell_timeout.get()));
+        if self.tunnel.is_some() {
+            self.pulse = by;
+        } else {
+            self.bell = by;
+            worker.metrics.add(Metric::Bells, 1);
+        }
         self.send_own(frame.command.borrow(), &frame.body, &frame.fields, Some(Who::Bell), worker);
     }
 
     /// When the server has been silent for so long that it is asked.
     pub(super) fn next_beat(&self) -> Option<Moment> {
         let interval = Self::config(&self.terms)?.heartbeat_interval?;
-        let idle = self.bell.is_none() && self.closing.is_none() && self.heard;
+        let idle = self.bell.is_none() && self.pulse.is_none();
+        let idle = idle && self.closing.is_none() && self.heard;
         (idle && !self.server_gone && self.login.is_done())
             .then(|| self.server_heard.after(interval))
     }

@@ -24,13 +24,25 @@ impl Egress {
         if self.closing.is_some() {
             return;
         }
+        if self.tunnelled() && !self.server_gone {
+            self.drops_server = true;
+            return self.lose_server(now, true, text, worker);
+        }
         self.tally.end(reason);
+        self.fail_all(now, true, text, worker);
+        self.leg.go_away(ErrorCode::NoError, text);
+        self.close_after_last_word(now);
+    }
+
+    /// Ends every call because of the server, which may have carried out what it was `asked`.
+    pub(super) fn fail_all(&mut self, now: Moment, asked: bool, text: &str, worker: &mut Worker) {
         let terms = Rc::clone(&self.terms);
         for token in self.calls.all() {
             let Some(call) = self.calls.get_mut(token) else { continue };
             let route = terms.config.routes.route(call.route);
-            let unasked = call.sequence.is_none() || route.is_some_and(|route| route.idempotent);
-            let again = unasked && !call.streams;
+            let unasked = call.sequence.is_none() || !asked;
+            let again = unasked || route.is_some_and(|route| route.idempotent);
+            let again = again && !call.streams;
             if again {
                 self.refuse(now, token, worker);
             } else {
@@ -38,8 +50,6 @@ impl Egress {
             }
         }
         self.waiting.clear();
-        self.leg.go_away(ErrorCode::NoError, text);
-        self.close_after_last_word(now);
     }
 
     /// Ends the connection after what already waits for the caller.

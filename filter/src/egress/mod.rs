@@ -24,6 +24,7 @@ mod output;
 mod pending;
 mod replies;
 mod streams;
+mod tunnel;
 
 use std::rc::Rc;
 
@@ -31,6 +32,7 @@ use crate::bridge::{Closing, Ending, HalfClose, Tally, Terms};
 use crate::config::EgressConfig;
 use crate::metrics::{Labelled, Metric};
 use crate::protocol::grpc::server::ServerLeg;
+use crate::protocol::grpc::tunnel::Tunnel;
 use crate::time::Moment;
 use crate::worker::Worker;
 
@@ -51,12 +53,18 @@ pub struct Egress {
     waiting: Waiting,
     /// What is to go to the server.
     to_server: Vec<u8>,
+    /// How it goes there, if not as it is.
+    tunnel: Option<Box<Tunnel>>,
+    /// The connection through the tunnel is to be given up.
+    drops_server: bool,
     /// A frame of the server's that has arrived in part.
     partial: Vec<u8>,
     partial_since: Option<Moment>,
     login: Login,
-    /// When the heartbeat in flight has to be replied to.
+    /// When the bell in flight has to be answered.
     bell: Option<Moment>,
+    /// The same for a heartbeat that is not the bell, because there is a tunnel.
+    pulse: Option<Moment>,
     /// The server is gone: nothing can be sent there any more.
     server_gone: bool,
     /// The caller has sent something, so that something can be sent to the server.
@@ -82,10 +90,13 @@ impl Egress {
             pending: Pending::new(&terms.config),
             waiting: Waiting::default(),
             to_server: Vec::new(),
+            tunnel: egress.tunnel.as_ref().map(|authority| Box::new(Tunnel::new(authority))),
+            drops_server: false,
             partial: Vec::new(),
             partial_since: None,
             login: Login::new(egress),
             bell: None,
+            pulse: None,
             server_gone: false,
             heard: false,
             server_heard: now,
@@ -106,6 +117,7 @@ impl Egress {
         [
             self.call_deadline,
             self.bell,
+            self.pulse,
             self.login.deadline(),
             self.next_beat(),
             self.pending.next_expiry(),
@@ -133,8 +145,8 @@ impl Egress {
             self.end_streams(now, worker);
         }
         if self.closing.is_none() {
-            self.log_in(now, worker);
             self.read_caller(now, data, worker);
+            self.log_in(now, worker);
             self.ask_waiting(now, worker);
         }
         if self.is_flooded() && self.closing.is_none() {
@@ -149,7 +161,7 @@ impl Egress {
     /// Bytes from the server.
     pub fn handle_upstream(&mut self, now: Moment, data: &[u8], end: bool, worker: &mut Worker) {
         self.server_heard = now;
-        self.read_server(now, data, worker);
+        self.read_upstream(now, data, worker);
         if end {
             self.server_gone = true;
             if self.half_closed == HalfClose::Passed {
@@ -172,14 +184,20 @@ impl Egress {
         let overdue = [
             (self.bell.is_some_and(|by| by <= now), "bell_unanswered"),
             (self.login.is_overdue(now), "login_unanswered"),
+            (self.pulse.is_some_and(|by| by <= now), "heartbeat_unanswered"),
         ];
         if matches!(self.closing, Some(Closing::Now)) {
             return;
         }
         for (_, reason) in overdue.into_iter().filter(|(overdue, _)| *overdue) {
             worker.metrics.count(Labelled::UpstreamErrors, reason);
-            self.drop_calls(now, worker);
-            self.close_silently(reason);
+            if self.tunnel.is_some() && reason != "bell_unanswered" {
+                // The tunnel has another bell.
+                self.leave(now, reason, "the server does not answer", worker);
+            } else {
+                self.drop_calls(now, worker);
+                self.close_silently(reason);
+            }
         }
         let partial = self.terms.config.limits.partial_frame_timeout.get();
         if self.partial_since.is_some_and(|since| since.after(partial) <= now) {

@@ -17,7 +17,11 @@ impl Egress {
     /// flight: whatever goes there then takes the end with it.
     pub fn upstream_output(&mut self) -> &[u8] {
         let speaks = !self.server_gone && self.half_closed != HalfClose::Waiting;
-        if speaks { &self.to_server } else { &[] }
+        match &mut self.tunnel {
+            _ if !speaks => &[],
+            Some(tunnel) => tunnel.output(),
+            None => &self.to_server,
+        }
     }
 
     /// tcp_proxy has to be resumed even if there are no bytes for it.
@@ -30,9 +34,13 @@ impl Egress {
         if self.half_closed == HalfClose::Passing {
             self.half_closed = HalfClose::Passed;
         }
-        worker.metrics.add(Metric::BytesOut, self.to_server.len() as i64);
-        self.tally.bytes_out = self.tally.bytes_out.saturating_add(self.to_server.len() as u64);
-        keep_little(&mut self.to_server);
+        let output = match &mut self.tunnel {
+            Some(tunnel) => tunnel.output(),
+            None => &mut self.to_server,
+        };
+        worker.metrics.add(Metric::BytesOut, output.len() as i64);
+        self.tally.bytes_out = self.tally.bytes_out.saturating_add(output.len() as u64);
+        keep_little(output);
     }
 
     /// What is to go to the caller with the bytes from the server that are being handled.
@@ -57,6 +65,7 @@ impl Egress {
 
     /// After every input.
     pub(super) fn wrap_up(&mut self) {
+        self.fill_tunnel();
         if self.half_closed == HalfClose::Waiting && self.calls.is_empty() {
             self.half_closed = HalfClose::Passing;
         }

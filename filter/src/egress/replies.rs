@@ -17,7 +17,7 @@ use super::{Egress, Terms};
 impl Egress {
     /// Reads what the server sent.
     pub(super) fn read_server(&mut self, now: Moment, data: &[u8], worker: &mut Worker) {
-        if self.closing.is_some() {
+        if self.closing.is_some() || self.drops_server {
             return;
         }
         if self.partial.is_empty() {
@@ -30,7 +30,7 @@ impl Egress {
             input.drain(..taken.min(input.len()));
             self.partial = input;
         }
-        if self.closing.is_some() || self.partial.is_empty() {
+        if self.closing.is_some() || self.drops_server || self.partial.is_empty() {
             self.partial = Vec::new();
             self.partial_since = None;
         } else {
@@ -44,7 +44,7 @@ impl Egress {
         let max_frame = terms.config.limits.max_response.get();
         let mut at = 0usize;
         while let Some(left) = input.get(at..).filter(|left| !left.is_empty()) {
-            if self.closing.is_some() {
+            if self.closing.is_some() || self.drops_server {
                 return input.len();
             }
             match terms.config.layout.decode(left, max_frame) {
@@ -104,7 +104,11 @@ impl Egress {
             }
             Who::Bell => {
                 self.pending.remove(sequence);
-                self.bell = None;
+                if self.tunnelled() {
+                    self.pulse = None;
+                } else {
+                    self.bell = None;
+                }
                 worker.metrics.add(Metric::Heartbeats, 1);
             }
             Who::Login => {

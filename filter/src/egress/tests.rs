@@ -5,4 +5,5 @@ mod calls;
 mod faults;
 mod ordered;
 mod streams;
+mod tunnel;
 mod wire;

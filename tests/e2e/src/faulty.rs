@@ -72,6 +72,13 @@ impl Faulty {
         Ok(Self { address, seen, serving })
     }
 
+    /// Takes no further connection; those that there are go on.
+    pub async fn stop_listening(&mut self) {
+        self.serving.abort();
+        // It ends by being aborted, which is what an error says here.
+        let _ = (&mut self.serving).await;
+    }
+
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::Relaxed)
     }

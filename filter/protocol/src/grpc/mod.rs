@@ -18,3 +18,4 @@ pub mod request;
 mod resets;
 pub mod server;
 pub mod settings;
+pub mod tunnel;

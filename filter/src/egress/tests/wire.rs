@@ -176,11 +176,21 @@ impl Wire {
         self.egress.poll_close(self.now)
     }
 
+    /// What went upstream since it was asked last, as it is.
+    pub fn upstream(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.to_server)
+    }
+
     /// The frames that the server got since it was asked last.
     pub fn asked(&mut self) -> Vec<Seen> {
-        let bytes = std::mem::take(&mut self.to_server);
+        let bytes = self.upstream();
+        self.frames_in(&bytes)
+    }
+
+    /// Frames in the layout.
+    pub fn frames_in(&self, bytes: &[u8]) -> Vec<Seen> {
         let layout = &self.terms.config.layout;
-        let mut left = &bytes[..];
+        let mut left = bytes;
         let mut seen = Vec::new();
         while !left.is_empty() {
             let Decoded::Frame(frame) = layout.decode(left, 1 << 20).unwrap() else {
