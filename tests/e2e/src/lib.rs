@@ -6,9 +6,9 @@
 pub mod companion;
 pub mod egress;
 pub mod envoy;
+pub mod faulty;
 pub mod golden;
 pub mod http;
-pub mod faulty;
 pub mod process;
 pub mod prometheus;
 pub mod reluctant;
@@ -16,9 +16,9 @@ pub mod services;
 
 pub use companion::Companion;
 pub use envoy::Envoy;
+pub use faulty::Faulty;
 pub use golden::{Replay, Stage};
 pub use prometheus::Prometheus;
-pub use faulty::Faulty;
 pub use reluctant::Reluctant;
 pub use services::{GameServer, PrivateServer};
 
