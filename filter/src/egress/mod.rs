@@ -145,7 +145,9 @@ impl Egress {
             self.end_streams(now, worker);
         }
         if self.closing.is_none() {
+            self.log_in(now, worker);
             self.read_caller(now, data, worker);
+            // Calls that wait may need a server for the first time, or another one.
             self.log_in(now, worker);
             self.ask_waiting(now, worker);
         }

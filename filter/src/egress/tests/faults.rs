@@ -177,6 +177,21 @@ fn a_caller_that_breaks_http2_is_told_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_caller_that_never_spoke_http2_is_told_with_the_logins_reply() {
+    let mut document = document();
+    document["server"]["login"] = json!({"command": LOGIN});
+    let mut wire = Wire::of(&document);
+    wire.caller(b"GET / HTTP/1.1\r\n\r\n");
+    let (command, sequence, ..) = wire.asked_one();
+    assert_eq!(command, LOGIN);
+    let reply = wire.reply(LOGIN, sequence, 0, b"");
+    wire.server(&reply);
+    assert_eq!(wire.heard(Kind::GoAway), 1);
+    wire.wait(SECOND / 100);
+    assert!(wire.is_closed());
+}
+
+#[test]
 fn a_caller_that_floods_a_silent_server_is_closed() {
     let mut wire = Wire::new();
     wire.caller(&opening());
