@@ -297,13 +297,20 @@ impl Wire {
         self.counted("calls_in_flight")
     }
 
-    /// What was counted under this name.
+    /// What was counted under this name, with its labels behind it: `metric.label.value`.
     pub fn counted(&mut self, name: &str) -> i64 {
         let sums = &mut self.sums;
-        self.worker
-            .metrics
-            .drain(&mut |name, _, delta, _| *sums.entry(name()).or_default() += delta);
-        self.sums.get(&format!("meshgate.{name}")).copied().unwrap_or_default()
+        self.worker.metrics.drain(&mut |name, _, delta, _| {
+            let name = name();
+            let mut parts: Vec<&str> = name.split(";.;").collect();
+            let last = parts.pop().unwrap_or_default();
+            let labels = parts.iter().map(|part| part.trim_start_matches("meshgate."));
+            let labels: String =
+                labels.map(|part| format!(".{}", part.replace("=.=", "."))).collect();
+            let metric = last.trim_start_matches("meshgate.");
+            *sums.entry(format!("{metric}{labels}")).or_default() += delta;
+        });
+        self.sums.get(name).copied().unwrap_or_default()
     }
 }
 
