@@ -65,7 +65,10 @@ impl Caller {
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let (send, connection) = h2::client::handshake(stream).await?;
+        // With a small window h2 takes a burst of small answers for an attack; libraries set a large one.
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(4 << 20);
+        let (send, connection) = builder.handshake(stream).await?;
         tokio::spawn(async move {
             // What goes wrong shows in the calls.
             let _ = connection.await;

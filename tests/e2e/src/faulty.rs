@@ -154,9 +154,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
             }
             fault::CUT => {
                 stream.write_all(&good[..HEADER + 3]).await?;
-                return Ok(());
+                return close(stream).await;
             }
-            fault::CLOSE => return Ok(()),
+            fault::CLOSE => return close(stream).await,
             fault::ABORT => {
                 stream.set_zero_linger()?;
                 return Ok(());
@@ -175,6 +175,14 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
         };
         stream.write_all(&answer).await?;
     }
+    Ok(())
+}
+
+/// Closes as a server does that has read everything: with a FIN, not a RST.
+async fn close(mut stream: TcpStream) -> Result<()> {
+    stream.shutdown().await?;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await?;
     Ok(())
 }
 
