@@ -30,6 +30,7 @@ pub struct Document {
     pub metrics: Metrics,
     pub store: Store,
     pub login: Login,
+    pub session: Session,
     pub keys: Keys,
     pub log: Log,
 }
@@ -295,6 +296,34 @@ impl Default for Login {
             total_rate: 0,
             total_burst: 2000,
         }
+    }
+}
+
+/// What becomes of a session whose connection is gone.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// How long it waits, away, for its client to resume it over another connection. `0s`: it ends
+    /// with its connection.
+    #[schemars(extend("x-reload" = true, "format" = "duration-or-none"))]
+    pub grace: String,
+    /// Whether clients get a token to resume with. Needs a secret that all replicas have: a master
+    /// key (`keys.master_files` and the like), or else a Noise key. Without it, or without tokens, a
+    /// session ends with its connection.
+    #[schemars(extend("x-reload" = true))]
+    pub resume: bool,
+    /// How long a worker of a proxy may be without its stream until its sessions are away.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub proxy_timeout: String,
+    /// Whether a session that is away counts where `login.same_user` counts. If not, it ends where
+    /// there is no room for it beside a new one.
+    #[schemars(extend("x-reload" = true))]
+    pub away_counts: bool,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { grace: "60s".into(), resume: true, proxy_timeout: "30s".into(), away_counts: false }
     }
 }
 

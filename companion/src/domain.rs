@@ -16,6 +16,7 @@ pub mod push;
 pub mod ration;
 pub mod reach;
 pub mod refusal;
+pub mod resume;
 pub mod ring;
 pub mod same_user;
 pub mod secret;

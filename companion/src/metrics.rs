@@ -88,6 +88,10 @@ pub enum Operation {
     Find,
     List,
     Count,
+    TakeOver,
+    Depart,
+    Back,
+    Attached,
     Sweep,
     Announce,
     Join,
@@ -96,12 +100,16 @@ pub enum Operation {
     GroupsOf,
 }
 
-const OPERATIONS: [(Operation, &str); 11] = [
+const OPERATIONS: [(Operation, &str); 15] = [
     (Operation::Admit, "admit"),
     (Operation::End, "end"),
     (Operation::Find, "find"),
     (Operation::List, "list"),
     (Operation::Count, "count"),
+    (Operation::TakeOver, "take_over"),
+    (Operation::Depart, "depart"),
+    (Operation::Back, "back"),
+    (Operation::Attached, "attached"),
     (Operation::Sweep, "sweep"),
     (Operation::Announce, "announce"),
     (Operation::Join, "join"),
@@ -121,17 +129,23 @@ pub struct Metrics {
     pub noise_logins: Family,
     /// Of logins that name no mode.
     pub other_logins: Family,
+    /// Of those who come back, in both modes; likewise.
+    pub resumes: Family,
     /// From a login's arrival to its answer.
     pub login_time: Histogram,
     /// `live`, `repeated`, `refused`.
     pub activations: Family,
-    /// Sessions that ended, by `closed`, `kicked`, `replaced`, `expired`, `never_activated`.
+    /// Sessions that ended, by `closed`, `kicked`, `replaced`, `expired`, `given_up`,
+    /// `never_activated`.
     pub ended: Family,
+    /// Sessions that went away (`away`: their connection is gone, `lost`: their proxy is), or came
+    /// back (`resumed`: by their client, `back`: by their proxy).
+    pub moves: Family,
     pub streams_opened: Counter,
     /// Streams of proxies that did not read.
     pub streams_cut: Counter,
     pub log_lines_held_back: Counter,
-    /// What other replicas did, by `ended`, `call`, `gap`.
+    /// What other replicas did, by `ended`, `moved`, `call`, `gap`.
     pub news: Family,
     /// Callers that were turned away, by `edge`, `admin`, `app`.
     pub denied: Family,
@@ -157,13 +171,22 @@ impl Default for Metrics {
             ticket_logins: logins(),
             noise_logins: logins(),
             other_logins: logins(),
+            resumes: logins(),
             login_time: Histogram::default(),
             activations: Family::new(&["live", "repeated", "refused"]),
-            ended: Family::new(&["closed", "kicked", "replaced", "expired", "never_activated"]),
+            ended: Family::new(&[
+                "closed",
+                "kicked",
+                "replaced",
+                "expired",
+                "given_up",
+                "never_activated",
+            ]),
+            moves: Family::new(&["away", "lost", "resumed", "back"]),
             streams_opened: Counter::default(),
             streams_cut: Counter::default(),
             log_lines_held_back: Counter::default(),
-            news: Family::new(&["ended", "call", "gap"]),
+            news: Family::new(&["ended", "moved", "call", "gap"]),
             denied: Family::new(&["edge", "admin", "app"]),
             admin_calls: Family::new(&["ok", "failed"]),
             app_calls: Family::new(&["ok", "failed"]),
@@ -195,6 +218,9 @@ pub struct Gauges {
     pub sessions_pending: usize,
     /// Held by streams that are open; a session whose proxy is away is not among them.
     pub sessions_live: usize,
+    /// In the store, whoever holds them.
+    pub stored_live: u64,
+    pub stored_away: u64,
     pub streams: usize,
     pub logins_under_way: usize,
     pub store_healthy: bool,
@@ -206,15 +232,17 @@ pub struct Gauges {
 pub fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
     page.logins(metrics);
+    page.family("resumes_total", "Resumes, by result", "result", &metrics.resumes);
     page.head("login_seconds", "histogram", "From a login's arrival to its answer");
     page.histogram("login_seconds", "", &metrics.login_time);
     page.family(
         "activations_total",
-        "First sealed frames, by result",
+        "First frames of pending sessions, by result",
         "result",
         &metrics.activations,
     );
     page.family("sessions_ended_total", "Ended sessions, by cause", "cause", &metrics.ended);
+    page.family("session_moves_total", "Sessions that go and come", "kind", &metrics.moves);
     page.counter(
         "proxy_streams_opened_total",
         "Streams that proxies opened",
@@ -308,6 +336,9 @@ impl Page {
         self.head("sessions", "gauge", "Sessions held by attached proxies, by state");
         self.value("sessions", "state=\"pending\"", number(gauges.sessions_pending));
         self.value("sessions", "state=\"live\"", number(gauges.sessions_live));
+        self.head("sessions_stored", "gauge", "Sessions in the store, by state");
+        self.value("sessions_stored", "state=\"live\"", gauges.stored_live);
+        self.value("sessions_stored", "state=\"away\"", gauges.stored_away);
         self.head("proxy_streams", "gauge", "Attached workers of proxies");
         self.value("proxy_streams", "", number(gauges.streams));
         self.head("logins_under_way", "gauge", "Logins that are being worked on");

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::credential::CredentialId;
 use crate::domain::same_user::Bound;
-use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::session::{Farewell, Hold, HoldNumber, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 
@@ -42,6 +42,8 @@ pub struct Admission {
     pub bound: Option<Bound>,
     /// Lives from now on.
     pub session: Option<Session>,
+    /// When its worker is lost, if nothing else is known of that.
+    pub lost_at: Option<UnixMillis>,
 }
 
 /// What came of an admission, judged in the order of its fields.
@@ -55,7 +57,28 @@ pub enum Admitted {
     TooManySessions,
 }
 
-/// Asks for one page of live sessions, in the order of their ids.
+/// A session goes on over another connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    /// As it shall be. Of what the record says, its hold, worker, proxy, peer and client are put in
+    /// the place of the old ones, and it is not away any more.
+    pub session: Session,
+    /// The hold that has to count still.
+    pub base: HoldNumber,
+    pub now: UnixMillis,
+    /// As in [`Admission`].
+    pub lost_at: Option<UnixMillis>,
+}
+
+/// What became of a session whose connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Away,
+    /// It cannot be resumed, or there is no time for it.
+    Ended,
+}
+
+/// Asks for one page of recorded sessions, in the order of their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Only this user's.
@@ -86,6 +109,8 @@ pub enum News {
     },
     /// These are to end where they wait for their first frame.
     Call { whom: Whom, farewell: Farewell },
+    /// A session lives on another connection from now on.
+    Moved { hold: Hold },
     /// News may have been missed: what is held must be looked up in the store.
     Gap,
 }
@@ -93,13 +118,37 @@ pub enum News {
 /// What a replica tells the clients of sessions that a sweep removed.
 pub const EXPIRED: &str = "the session has expired";
 
-/// What a sweep removed.
+/// What it tells a proxy that comes back with a session which was away for too long.
+pub const GIVEN_UP: &str = "the session has ended: its client was away for too long";
+
+/// What a sweep is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    pub now: UnixMillis,
+    /// If workers are looked at whose time without a stream is over: until when their sessions
+    /// are away from now on. In the past: they end.
+    pub lost_until: Option<UnixMillis>,
+}
+
+/// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
+    /// Ended with their lifetime.
     pub sessions: Vec<SessionId>,
+    /// Ended because they were away for too long.
+    pub given_up: Vec<SessionId>,
+    /// Away from now on: their worker is lost.
+    pub lost: Vec<SessionId>,
     pub credentials: usize,
     /// There is more to sweep at once.
     pub more: bool,
+}
+
+/// How many sessions there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub live: u64,
+    pub away: u64,
 }
 
 pub trait Store: groups::GroupStore + history::History + Send + Sync {
@@ -116,11 +165,30 @@ pub trait Store: groups::GroupStore + history::History + Send + Sync {
     fn list(&self, page: Page) -> Answer<Listed>;
 
     /// How many sessions there are, without looking at each.
-    fn count(&self) -> Answer<u64>;
+    fn count(&self) -> Answer<Count>;
 
-    /// Removes some of what expired before `now`: a bounded amount of work, in the order of
-    /// expiry.
-    fn sweep(&self, now: UnixMillis) -> Answer<Swept>;
+    /// Gives a session to another connection, if it has not ended and `base` still counts; `false`
+    /// if not, and nothing changed. Durable when the answer comes. Other replicas hear of it
+    /// ([`News::Moved`]).
+    fn take_over(&self, takeover: Takeover) -> Answer<bool>;
+
+    /// The connections with these holds are gone. Where a hold still counts, its session is away
+    /// until then, or ends at once: without a time, and if it cannot be resumed. Answers what
+    /// became of which. Durable when the answer comes.
+    fn depart(&self, holds: Vec<Hold>, until: Option<UnixMillis>)
+    -> Answer<Vec<(SessionId, Left)>>;
+
+    /// A worker still has these connections: says of each whether it counts, and if so, it is away
+    /// no more.
+    fn back(&self, holds: Vec<Hold>, worker: u64) -> Answer<Vec<bool>>;
+
+    /// These workers are attached; whoever is not by `until` is lost. Answers those that were not
+    /// known: new ones, and those that were lost.
+    fn attached(&self, workers: Vec<u64>, until: UnixMillis) -> Answer<Vec<u64>>;
+
+    /// Removes some of what ended before `now`, and finds sessions of lost workers: a bounded
+    /// amount of work, in the order of time.
+    fn sweep(&self, sweep: Sweep) -> Answer<Swept>;
 
     /// Lets other replicas end what is not in the store yet ([`News::Call`]).
     fn announce(&self, whom: &Whom, farewell: &Farewell) -> Answer<()>;

@@ -11,10 +11,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use meshgate_companion::domain::key::{Key, hex};
+use meshgate_companion::domain::resume::ticket_message;
 use meshgate_proto::edge::v1::{Login, Mode, Refusal, from_proxy, to_proxy};
-use meshgate_proto::session::v1::{LoginRequest, login_request::Credential};
+use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
 use prost::Message as _;
 use tonic::Code;
+use zeroize::Zeroizing;
 
 use support::process::{Process, becomes, issue, keys, meshgate, ok, scrape, spellings, value};
 use support::{AUDIENCE, LAYOUT, NoiseClient, Proxy, forge};
@@ -232,7 +234,7 @@ async fn operators_find_count_and_kick_by_what_a_credential_says() {
     assert_eq!(users(&["--after", after]).len(), 1);
 
     let count = ok(run(&["session", "count", "--json"]));
-    assert_eq!(count, "{\"live\":3,\"live_here\":3,\"pending_here\":0}\n");
+    assert_eq!(count, "{\"away\":0,\"live\":3,\"live_here\":3,\"pending_here\":0}\n");
     let kick = ["session", "kick", "--label", "zone=7", "--reason", "zone closes"];
     assert_eq!(ok(run(&kick)), "2 ended\n");
     assert_eq!(proxy.kicked().await.reason, "zone closes");
@@ -273,7 +275,16 @@ async fn no_secret_is_in_a_log_of_everything() {
 
     let good = issue(path, "hmac.json", "ada");
     let mut tickets = vec![good.clone()];
-    proxy.login(Mode::Ticket, good.clone()).await.unwrap();
+    let accepted = proxy.login(Mode::Ticket, good.clone()).await.unwrap();
+    let reply = LoginReply::decode(accepted.reply.as_slice()).unwrap();
+    let token = reply.resume.expect("a token");
+    secrets.extend(spellings(&token.secret));
+    let secret = Zeroizing::new(token.secret.as_slice().try_into().unwrap());
+    let message = ticket_message(&token.id, &secret, good.as_bytes()).unwrap();
+    secrets.extend(spellings(&message[message.len() - 32..]));
+    let resumed = proxy.login(Mode::Ticket, message).await.unwrap();
+    assert_eq!(proxy.activate(&resumed.session_id).await.refused, "");
+    assert_eq!(proxy.kicked().await.hold, accepted.hold);
     let forged = forge(&good);
     assert_eq!(
         proxy.login(Mode::Ticket, forged.clone()).await.unwrap_err().refusal(),
@@ -285,10 +296,17 @@ async fn no_secret_is_in_a_log_of_everything() {
     tickets.push(ticket.clone());
     let client = NoiseClient::new(&noise_key, Credential::Ticket(ticket.clone()));
     let accepted = proxy.login(Mode::Noise, client.message.clone()).await.unwrap();
+    let again = client.message.clone();
+    let token = client.finish(&accepted.reply).0.resume.expect("a token");
+    secrets.extend(spellings(&token.secret));
     secrets.extend(spellings(&accepted.client_to_server_key));
     secrets.extend(spellings(&accepted.server_to_client_key));
     assert_eq!(proxy.activate(&accepted.session_id).await.refused, "");
-    proxy.login(Mode::Noise, client.message).await.unwrap_err();
+    proxy.login(Mode::Noise, again).await.unwrap_err();
+    let client = NoiseClient::resuming(&noise_key, LAYOUT, AUDIENCE, &token);
+    let resumed = proxy.login(Mode::Noise, client.message.clone()).await.unwrap();
+    secrets.extend(spellings(&resumed.client_to_server_key));
+    secrets.extend(spellings(&client.finish(&resumed.reply).0.resume.unwrap().secret));
     let request = LoginRequest {
         credential: Some(Credential::Jwt("header.claims.signature-of-jwt".into())),
         client: String::new(),

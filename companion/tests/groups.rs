@@ -10,7 +10,8 @@ use meshgate_companion::domain::group::GroupLimits;
 use meshgate_companion::domain::key::hex;
 use meshgate_proto::app::v1::push_request::{Command, Target};
 use meshgate_proto::app::v1::{
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListMembersRequest, PushRequest,
+    GetSessionRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListMembersRequest,
+    PushRequest, Session,
 };
 use meshgate_proto::edge::v1::{Mode, Push};
 use tonic::{Code, Status};
@@ -105,7 +106,18 @@ async fn a_session_is_a_member_until_it_leaves_or_ends() {
     assert!(soon(app.leave_group(leave.clone())).await.unwrap().into_inner().left);
     assert!(!soon(app.leave_group(leave)).await.unwrap().into_inner().left);
     assert_eq!(server.members("room").await, std::slice::from_ref(&ada));
+    // Away, it is a member still.
     proxy.ended(&ada).await;
+    soon(async {
+        let request = || GetSessionRequest { session_id: ada.clone() };
+        let away = |session: Session| session.away_until_ms > 0;
+        while !away(server.app().await.get_session(request()).await.unwrap().into_inner()) {}
+    })
+    .await;
+    assert_eq!(server.members("room").await, std::slice::from_ref(&ada));
+    let answer = soon(app.push(push("room", b"x"))).await.unwrap().into_inner();
+    assert_eq!((answer.away, answer.delivered), (1, 0));
+    server.clock.advance(Duration::from_secs(60));
     soon(async { while !server.members("room").await.is_empty() {} }).await;
     let answer = soon(app.push(push("room", b"x"))).await.unwrap().into_inner();
     assert_eq!(answer, Default::default());

@@ -352,7 +352,11 @@ async fn services_look_sessions_up() {
     proxy.ended(&game).await;
     soon(async {
         let request = || GetSessionRequest { session_id: game.clone() };
-        while server.app().await.get_session(request()).await.is_ok() {}
+        let mut app = server.app().await;
+        while app.get_session(request()).await.unwrap().into_inner().away_until_ms == 0 {}
+        assert_eq!(list("game").await, std::slice::from_ref(&game));
+        server.clock.advance(Duration::from_secs(60));
+        while app.get_session(request()).await.is_ok() {}
     })
     .await;
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use support::process::{Authority, Process, becomes, issue, keys, meshgate, ok, scrape, value};
 use support::redis::RedisServer;
-use support::{NoiseClient, Proxy};
+use support::{AUDIENCE, LAYOUT, NoiseClient, Proxy};
 
 fn start(folder: &TempDir, redis: &RedisServer, rule: &str) -> Process {
     let (port, rule) =
@@ -97,6 +97,73 @@ async fn a_proxy_that_moves_to_the_other_companion_hears_what_it_missed_and_keep
     assert_eq!((heard.session_id, heard.reason.as_str()), (kicked, "out"));
     assert_eq!(kick(&folder, &one, &["--user", "ada"]), Some(0));
     assert_eq!(proxy.kicked().await.session_id, stays);
+}
+
+#[tokio::test]
+async fn a_client_comes_back_at_the_other_companion_and_its_old_connection_is_told() {
+    let Some(redis) = RedisServer::start(&[]) else { return };
+    let folder = keys();
+    let (one, two) = (start(&folder, &redis, "refuse"), start(&folder, &redis, "refuse"));
+    let key = Key::from_json(&std::fs::read(folder.path().join("noise.json")).unwrap()).unwrap();
+    let mut old = Proxy::attach(&one.url(), "p", vec![]).await;
+    let mut new = Proxy::attach(&two.url(), "q", vec![]).await;
+    let client = noise(&folder, "ada");
+    let accepted = old.login(Mode::Noise, client.message.clone()).await.unwrap();
+    let id = accepted.session_id.clone();
+    assert_eq!(old.activate(&id).await.refused, "");
+    let token = client.finish(&accepted.reply).0.resume.unwrap();
+
+    // Its line is dead, and nobody has noticed yet.
+    let resuming = || NoiseClient::resuming(&key, LAYOUT, AUDIENCE, &token);
+    let resumed = new.login(Mode::Noise, resuming().message).await.unwrap();
+    assert_eq!((&resumed.session_id, resumed.user.as_str()), (&id, "ada"));
+    assert_eq!(new.activate(&id).await.refused, "");
+    let heard = old.kicked().await;
+    assert_eq!((heard.session_id, heard.hold), (id.clone(), accepted.hold));
+    assert_eq!(heard.reason, "the session goes on over another connection");
+    let refused = old.login(Mode::Noise, resuming().message).await.unwrap_err();
+    assert_eq!(refused.text, "the session cannot be resumed, log in");
+    let ticket = || issue(folder.path(), "hmac.json", "ada");
+    let refused = old.login(Mode::Ticket, ticket()).await.unwrap_err();
+    assert_eq!(refused.text, "this user is logged in already");
+
+    // Away at the one, away at the other.
+    new.ended(&id).await;
+    becomes(&one, "meshgate_companion_sessions_stored{state=\"away\"}", 1.0).await;
+    let list = ["session", "list", "--state", "away", "--server", &one.admin];
+    assert!(ok(meshgate(folder.path(), &list)).contains(&hex(&id)));
+    old.login(Mode::Ticket, ticket()).await.unwrap();
+    becomes(&two, "meshgate_companion_sessions_stored{state=\"away\"}", 0.0).await;
+    assert_eq!(kick(&folder, &two, &["--user", "ada"]), Some(0));
+    assert_eq!(old.kicked().await.reason, "out");
+}
+
+#[tokio::test]
+async fn a_proxy_that_moves_to_the_other_companion_loses_no_session_to_the_clock() {
+    let Some(redis) = RedisServer::start(&[]) else { return };
+    let folder = keys();
+    let (port, timeout) = (format!("store.redis.port={}", redis.port), "session.proxy_timeout=2s");
+    let args = ["--set", "store.kind=redis", "--set", &port, "--set", timeout];
+    let args = [&args[..], &["--metrics-listen", "127.0.0.1:0"]].concat();
+    let mut one = Process::start(folder.path(), &args);
+    let two = Process::start(folder.path(), &args);
+    let login = async |proxy: &mut Proxy, user: &str| {
+        proxy.login(Mode::Ticket, issue(folder.path(), "hmac.json", user)).await.unwrap().session_id
+    };
+    let mut moves = Proxy::attach(&one.url(), "p", vec![]).await;
+    let mut dies = Proxy::attach(&one.url(), "dead", vec![]).await;
+    let stays = login(&mut moves, "ada").await;
+    login(&mut dies, "bob").await;
+    // A companion and a proxy vanish together: nobody is left who saw that proxy go.
+    one.signal("-KILL");
+    one.wait();
+    drop(dies);
+    let _moves = Proxy::attach(&two.url(), "p", vec![stays.clone()]).await;
+    becomes(&two, "meshgate_companion_session_moves_total{kind=\"lost\"}", 1.0).await;
+    becomes(&two, "meshgate_companion_sessions_stored{state=\"away\"}", 1.0).await;
+    becomes(&two, "meshgate_companion_sessions_stored{state=\"live\"}", 1.0).await;
+    let list = ["session", "list", "--state", "live", "--server", &two.admin];
+    assert!(ok(meshgate(folder.path(), &list)).contains(&hex(&stays)));
 }
 
 #[tokio::test]

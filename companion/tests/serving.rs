@@ -277,7 +277,8 @@ async fn a_scrape_tells_what_happened() {
     becomes(&process, "meshgate_companion_sessions_ended_total{cause=\"kicked\"}", 1.0).await;
     becomes(&process, "meshgate_companion_admin_calls_total{result=\"ok\"}", 1.0).await;
     proxy.ended(&bob.session_id).await;
-    becomes(&process, "meshgate_companion_sessions_ended_total{cause=\"closed\"}", 1.0).await;
+    becomes(&process, "meshgate_companion_session_moves_total{kind=\"away\"}", 1.0).await;
+    becomes(&process, "meshgate_companion_sessions_stored{state=\"away\"}", 1.0).await;
     becomes(&process, "meshgate_companion_sessions{state=\"live\"}", 1.0).await;
     drop(proxy);
     becomes(&process, "meshgate_companion_proxy_streams", 0.0).await;

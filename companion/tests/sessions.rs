@@ -12,7 +12,8 @@ use meshgate_companion::domain::login::Policy;
 use meshgate_companion::domain::same_user::SameUser;
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::{
-    Filter, KickSessionsRequest, ListSessionsRequest, Session, State, kick_sessions_request::Whom,
+    CountSessionsRequest, Filter, KickSessionsRequest, ListSessionsRequest, Session, State,
+    kick_sessions_request::Whom,
 };
 use meshgate_proto::edge::v1::{Hello, Kick, Mode, Refusal, from_proxy};
 use meshgate_proto::session::v1::login_request::Credential;
@@ -204,18 +205,25 @@ async fn a_restart_keeps_live_sessions_and_used_credentials() {
 }
 
 #[tokio::test]
-async fn a_session_whose_client_left_is_gone() {
+async fn a_session_whose_client_left_is_away_and_then_gone() {
     let server = Server::start().await;
     let mut proxy = server.proxy("p").await;
     let id = login(&server, &mut proxy, "ada").await;
     proxy.ended(b"short").await;
     proxy.ended(&id).await;
-    soon(async {
-        while !listed(&server).await.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let becomes = async |states: &[State]| {
+        soon(async {
+            while listed(&server).await.iter().map(|s| s.state()).collect::<Vec<_>>() != states {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    becomes(&[State::Away]).await;
+    let count = server.admin().await.count_sessions(CountSessionsRequest {}).await.unwrap();
+    assert_eq!((count.get_ref().live, count.get_ref().away), (0, 1));
+    server.clock.advance(Duration::from_secs(60));
+    becomes(&[]).await;
     proxy.heard_nothing().await;
 }
 

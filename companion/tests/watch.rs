@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use meshgate_companion::domain::reach::Grant;
 use meshgate_companion::domain::token::{Tokens, generate};
 use meshgate_companion::service::rights::Rights;
@@ -78,13 +80,19 @@ async fn a_snapshot_is_followed_by_what_happens() {
     assert_eq!(short(&event), ("bob".into(), Happened::Login, Cause::Unspecified, "", 0));
     assert_eq!(event.session.unwrap().session_id, bob);
     proxy.ended(&ada).await;
-    let expected = ("ada".to_owned(), Happened::End, Cause::Closed, "", 0);
-    assert_eq!(short(&watcher.event().await), expected);
+    let expected = ("ada".to_owned(), Happened::Away, Cause::Unspecified, "", 0);
+    let event = watcher.event().await;
+    assert_eq!(short(&event), expected);
+    assert!(event.session.unwrap().away_until_ms > 0);
     let whom = Some(Whom::User("bob".into()));
     let kick = KickSessionsRequest { whom, reason: "cheating".into(), code: 7 };
     soon(server.admin().await.kick_sessions(kick)).await.unwrap();
     let expected = ("bob".to_owned(), Happened::End, Cause::Kicked, "cheating", 7);
     assert_eq!(short(&watcher.event().await), expected);
+    server.clock.advance(Duration::from_secs(60));
+    let event = watcher.event().await;
+    let (user, happened, cause, ..) = short(&event);
+    assert_eq!((user.as_str(), happened, cause), ("ada", Happened::End, Cause::GivenUp));
 }
 
 #[tokio::test]
@@ -184,7 +192,7 @@ async fn one_who_is_too_slow_is_told_so_and_comes_back_with_a_snapshot() {
 
 fn session() -> meshgate_companion::domain::session::Session {
     use meshgate_companion::domain::credential::Identity;
-    use meshgate_companion::domain::session::{Mode, Session, SessionId};
+    use meshgate_companion::domain::session::{HoldNumber, Mode, Session, SessionId};
     use meshgate_companion::domain::time::UnixMillis;
     Session {
         id: SessionId::new(support::START).unwrap(),
@@ -202,6 +210,10 @@ fn session() -> meshgate_companion::domain::session::Session {
         client: String::new(),
         created_at: support::START,
         expires_at: UnixMillis(u64::MAX / 2),
+        hold: HoldNumber(1 << 32),
+        worker: 1,
+        away_until: None,
+        seed: None,
     }
 }
 
@@ -230,12 +242,12 @@ async fn events_of_one_companion_are_heard_at_the_other() {
     let event = watcher.event().await;
     assert_eq!(short(&event).0, "ada");
     proxy.ended(&id).await;
-    assert_eq!(short(&watcher.event().await).2, Cause::Closed);
+    assert_eq!(short(&watcher.event().await).1, Happened::Away);
     // Whoever was at the one goes on at the other.
     let mut app = AppClient::connect(format!("http://{}", one.app)).await.unwrap();
     let on = WatchRequest { after: event.revision, ..WatchRequest::default() };
     let mut watcher = Watcher::on(&mut app, on).await.unwrap();
-    assert_eq!(short(&watcher.event().await).2, Cause::Closed);
+    assert_eq!(short(&watcher.event().await).1, Happened::Away);
 }
 
 #[tokio::test(flavor = "multi_thread")]

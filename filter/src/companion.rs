@@ -28,7 +28,7 @@ mod wire;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::session::login::{Accepted, Mode, Refusal, SessionId};
+use crate::session::login::{Accepted, Hold, Mode, Refusal};
 use crate::time::Moment;
 
 use book::{Book, Entry, Stage};
@@ -43,7 +43,7 @@ pub const CONTRACT: u32 = 1;
 /// The largest message taken from the companion. The largest that it has reason to send is a push
 /// with the longest body, for as many sessions as may be.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
-/// How many sessions a Hello lists at most, 18 bytes each: half of what the companion takes, and
+/// How many sessions a Hello lists at most, 26 bytes each: two thirds of what the companion takes, and
 /// more connections than a worker can have. Sessions beyond it would not hear of kicks.
 pub const MAX_LISTED: usize = 400_000;
 /// The longest name of a proxy, in bytes; what is longer is cut.
@@ -66,7 +66,8 @@ pub struct LinkConfig {
     pub answer_within: Duration,
     /// How many logins may wait at once.
     pub max_pending: usize,
-    /// Any number that differs between workers: spreads their reconnects.
+    /// Any number that differs between workers: spreads their reconnects, and names the worker to
+    /// the companion.
     pub seed: u64,
 }
 
@@ -158,7 +159,7 @@ pub struct Link {
     /// References of activations not sent yet, or sent on a stream that was lost. Some may have
     /// been given up; they are passed over. As many as there are sessions at most.
     activations: VecDeque<u64>,
-    ended: VecDeque<SessionId>,
+    ended: VecDeque<Hold>,
     answers: VecDeque<Answer>,
     pushes: Pushes,
     /// Deadlines that passed since the companion was last heard of.
@@ -226,25 +227,18 @@ impl Link {
         Ok(())
     }
 
-    /// Asks the companion to activate a pending session: its first sealed frame was genuine.
-    pub fn activate(&mut self, now: Moment, connection: u32, session: SessionId) {
-        if self.book.pending_session(connection) != Some(session) {
+    /// Asks the companion to activate a pending session: its first frame was genuine.
+    pub fn activate(&mut self, now: Moment, connection: u32, hold: Hold) {
+        if self.book.pending_hold(connection) != Some(hold) {
             let text = Refusal::TryAgain.text().to_owned();
             self.answer(connection, Outcome::ActivationRefused { text });
             return;
         }
         let reference = self.reference(connection);
         let deadline = now.after(self.config.answer_within);
-        let stage = Stage::Activation { session, sent: false };
+        let stage = Stage::Activation { hold, sent: false };
         self.book.insert(connection, Entry { reference, deadline, stage });
         self.activations.push_back(reference);
-    }
-
-    /// A session is over on this side: the client is gone, or has been sent away.
-    pub fn ended(&mut self, session: SessionId) {
-        if let Some(connection) = self.book.connection(session) {
-            self.forget(connection);
-        }
     }
 
     /// What came of a push at one connection: its frame is with Envoy, or why it is not.
@@ -252,14 +246,15 @@ impl Link {
         self.pushes.report(ticket, outcome);
     }
 
-    /// A connection is gone. What it asked for is not answered any more; its session, if it has
+    /// A connection is gone, or its client has been sent away. What it asked for is not answered
+    /// any more; its session, if it has
     /// one, is reported as ended.
     pub fn forget(&mut self, connection: u32) {
         let Some(entry) = self.book.remove(connection) else { return };
         self.unqueue(&entry);
         self.answers.retain(|answer| answer.connection != connection);
-        if let Some(session) = entry.stage.session() {
-            self.report_ended(session);
+        if let Some(hold) = entry.stage.hold() {
+            self.report_ended(hold);
         }
     }
 
@@ -270,11 +265,11 @@ impl Link {
         }
     }
 
-    fn report_ended(&mut self, session: SessionId) {
+    fn report_ended(&mut self, hold: Hold) {
         if self.ended.len() >= MAX_ENDED {
             self.ended.pop_front();
         }
-        self.ended.push_back(session);
+        self.ended.push_back(hold);
     }
 
     /// The connection's number is in it, so that an answer finds its way without a look-up.
@@ -320,22 +315,22 @@ impl Link {
 
     fn poll_message(&mut self) -> Option<Vec<u8>> {
         if self.stream.greet() {
-            let sessions = self.book.all_sessions().take(MAX_LISTED);
-            return Some(wire::hello(&self.config.proxy, sessions));
+            let holds = self.book.all_holds().take(MAX_LISTED);
+            return Some(wire::hello(&self.config.proxy, self.config.seed.max(1), holds));
         }
         if !self.is_connected() {
             return None;
         }
-        if let Some(session) = self.ended.pop_front() {
-            return Some(wire::ended(session));
+        if let Some(hold) = self.ended.pop_front() {
+            return Some(wire::ended(hold));
         }
         if let Some(pushed) = self.pushes.next_answer() {
             return Some(wire::pushed(pushed));
         }
         while let Some(reference) = self.activations.pop_front() {
-            if let Some((_, Stage::Activation { session, .. })) = self.book.asked(reference) {
+            if let Some((_, Stage::Activation { hold, .. })) = self.book.asked(reference) {
                 self.book.mark_sent(reference);
-                return Some(wire::activate(reference, session));
+                return Some(wire::activate(reference, hold));
             }
         }
         let (reference, message) = self.logins.pop_front()?;

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Formatter, Result};
 
 use crate::app::v1::{PushRequest, push_request};
 use crate::edge::v1::{Login, LoginAccepted, Push, push};
-use crate::session::v1::{LoginRequest, login_request::Credential};
+use crate::session::v1::{LoginRequest, ResumeToken, login_request::Credential};
 
 /// A field's length in place of its value.
 struct Hidden(usize);
@@ -40,6 +40,8 @@ impl Debug for LoginAccepted {
             .field("expires_at_ms", &self.expires_at_ms)
             .field("client_to_server_key", &Hidden(self.client_to_server_key.len()))
             .field("server_to_client_key", &Hidden(self.server_to_client_key.len()))
+            .field("hold", &self.hold)
+            .field("activate", &self.activate)
             .finish()
     }
 }
@@ -113,10 +115,21 @@ impl Debug for Credential {
     }
 }
 
+impl Debug for ResumeToken {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("ResumeToken")
+            .field("id", &self.id)
+            .field("secret", &Hidden(self.secret.len()))
+            .field("grace_ms", &self.grace_ms)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::edge::v1::{FromProxy, ToProxy, from_proxy, to_proxy};
+    use crate::session::v1::LoginReply;
 
     #[test]
     fn a_login_hides_its_message_also_inside_the_envelope() {
@@ -155,5 +168,13 @@ mod tests {
             let text = format!("{request:?}");
             assert!(text.contains("game/1") && !text.contains("s3cret"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_login_reply_hides_the_secret_of_its_token() {
+        let token = ResumeToken { secret: vec![0x5a; 32], ..ResumeToken::default() };
+        let reply = LoginReply { resume: Some(token), ..LoginReply::default() };
+        let text = format!("{reply:?}");
+        assert!(text.contains("<32 bytes>") && !text.contains("90"), "{text}");
     }
 }

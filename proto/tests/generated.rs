@@ -14,13 +14,14 @@ const CONTRACTS: [&str; 4] = [
 ];
 
 /// Messages with secrets; `src/redacted.rs` writes their `Debug`.
-const SECRETIVE: [&str; 6] = [
+const SECRETIVE: [&str; 7] = [
     ".meshgate.app.v1.PushRequest",
     ".meshgate.edge.v1.Login",
     ".meshgate.edge.v1.LoginAccepted",
     ".meshgate.edge.v1.Push",
     ".meshgate.session.v1.LoginRequest",
     ".meshgate.session.v1.LoginRequest.credential",
+    ".meshgate.session.v1.ResumeToken",
 ];
 
 fn generate(into: &Path) {

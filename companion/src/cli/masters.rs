@@ -37,6 +37,11 @@ impl MasterArgs {
     }
 }
 
+/// Whether a master key is given at all.
+pub fn given(files: &[PathBuf], command: Option<&str>) -> bool {
+    !files.is_empty() || command.is_some() || std::env::var_os(VARIABLE).is_some()
+}
+
 /// In this order: files, command, environment.
 pub fn read(files: &[PathBuf], command: Option<&str>) -> anyhow::Result<Masters> {
     let mut keys: Vec<Key> =

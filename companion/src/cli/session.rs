@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use meshgate_proto::admin::v1::admin_client::AdminClient;
 use meshgate_proto::admin::v1::{
-    CountSessionsRequest, Filter, KickSessionsRequest, ListSessionsRequest,
+    CountSessionsRequest, CountSessionsResponse, Filter, KickSessionsRequest, ListSessionsRequest,
     Session as SessionMessage, State, kick_sessions_request::Whom,
 };
 use serde_json::json;
@@ -24,7 +24,7 @@ const PAGE: u32 = 1000;
 
 #[derive(Subcommand)]
 pub enum Session {
-    /// List pending and live sessions
+    /// List sessions: pending, live and away
     List(List),
     /// Count sessions by state
     Count(Count),
@@ -65,7 +65,7 @@ struct Matching {
     #[arg(long)]
     proxy: Option<String>,
     /// In this state
-    #[arg(long, value_parser = PossibleValuesParser::new(["pending", "live"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(["pending", "live", "away"]))]
     state: Option<String>,
 }
 
@@ -85,6 +85,7 @@ impl Matching {
         let state = match state.as_deref() {
             Some("pending") => State::Pending,
             Some("live") => State::Live,
+            Some("away") => State::Away,
             _ => State::Unspecified,
         };
         let count = label.len();
@@ -166,6 +167,8 @@ fn to_json(session: &SessionMessage) -> serde_json::Value {
         "claims": session.claims,
         "roles": session.roles,
         "client": session.client,
+        "generation": session.generation,
+        "away_until_ms": (session.away_until_ms > 0).then_some(session.away_until_ms),
     })
 }
 
@@ -208,6 +211,7 @@ fn state(session: &SessionMessage) -> &'static str {
     match session.state() {
         State::Pending => "pending",
         State::Live => "live",
+        State::Away => "away",
         State::Unspecified => "?",
     }
 }
@@ -275,14 +279,15 @@ impl Count {
     async fn run(self) -> anyhow::Result<()> {
         let mut admin = AdminClient::new(self.connect.connection().await?);
         let count = admin.count_sessions(CountSessionsRequest {}).await.map_err(said)?.into_inner();
-        let (live, live_here, pending_here) = (count.live, count.live_here, count.pending_here);
+        let CountSessionsResponse { live, live_here, pending_here, away } = count;
         if self.json {
-            println!(
-                "{}",
-                json!({ "live": live, "live_here": live_here, "pending_here": pending_here })
-            );
+            let count = json!({
+                "live": live, "live_here": live_here, "pending_here": pending_here, "away": away,
+            });
+            println!("{count}");
         } else {
             println!("{live} live, {live_here} of them on proxies that are attached here");
+            println!("{away} away");
             println!("{pending_here} pending here");
         }
         Ok(())

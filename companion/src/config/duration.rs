@@ -20,6 +20,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(help)
 }
 
+/// The same, or `0s` for none at all.
+pub fn parse_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0s" { Ok(Duration::ZERO) } else { parse(text) }
+}
+
 /// The two largest units, for tables: `2h 5m`.
 pub fn show(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -58,6 +63,13 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn none_at_all_has_one_spelling() {
+        assert_eq!(parse_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_or_none("1m"), Ok(Duration::from_secs(60)));
+        assert!(parse_or_none("0m").is_err());
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub enum Kind {
     Texts,
     OneOf(Vec<String>),
     Duration,
+    DurationOrNone,
     Number { min: i64, max: i64 },
     Truth,
 }
@@ -51,6 +52,9 @@ impl Key {
             Kind::Texts if self.is_path => "a list of paths".into(),
             Kind::Texts => "a list of texts".into(),
             Kind::OneOf(names) => format!("one of `{}`", names.join("`, `")),
+            Kind::DurationOrNone => {
+                "a duration such as `90s` or `15m`, or `0s` for none at all".into()
+            }
             Kind::Duration => "a duration such as `90s`, `15m`, `12h` or `7d`".into(),
             Kind::Number { min, max } => format!("a number from {min} to {max}"),
             Kind::Truth => "`true` or `false`".into(),
@@ -60,7 +64,9 @@ impl Key {
     /// A value as the environment or a flag gives it; lists are split at commas.
     pub fn read(&self, text: &str) -> Option<toml::Value> {
         let value = match self.kind {
-            Kind::Text | Kind::OneOf(_) | Kind::Duration => toml::Value::from(text),
+            Kind::Text | Kind::OneOf(_) | Kind::Duration | Kind::DurationOrNone => {
+                toml::Value::from(text)
+            }
             Kind::Texts => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 toml::Value::Array(items.map(toml::Value::from).collect())
@@ -77,6 +83,9 @@ impl Key {
             (Kind::Texts, toml::Value::Array(items)) => items.iter().all(toml::Value::is_str),
             (Kind::OneOf(names), toml::Value::String(name)) => names.contains(name),
             (Kind::Duration, toml::Value::String(text)) => duration::parse(text).is_ok(),
+            (Kind::DurationOrNone, toml::Value::String(text)) => {
+                duration::parse_or_none(text).is_ok()
+            }
             (Kind::Number { min, max }, toml::Value::Integer(number)) => {
                 (*min..=*max).contains(number)
             }
@@ -141,6 +150,8 @@ fn kind(schema: &Value) -> Kind {
         Kind::Number { min: min.unwrap_or(0), max: max.unwrap_or(i64::MAX) }
     } else if schema.get("format").and_then(Value::as_str) == Some("duration") {
         Kind::Duration
+    } else if schema.get("format").and_then(Value::as_str) == Some("duration-or-none") {
+        Kind::DurationOrNone
     } else {
         Kind::Text
     }

@@ -11,6 +11,7 @@ use crate::domain::group::GroupLimits;
 use crate::domain::login::{Policy, SingleUse};
 use crate::domain::reach::{Grant, GrantError};
 use crate::domain::same_user::SameUser;
+use crate::domain::sessions::Away;
 use crate::domain::sessions::push::PushLimits;
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
@@ -131,6 +132,8 @@ impl Settings {
             },
             audiences: login.audiences.clone(),
             same_user: same_user(login)?,
+            resume: document.session.resume,
+            away: away(&document.session),
             max_under_way: usize::try_from(login.max_under_way).unwrap_or(usize::MAX),
             address_rate: rate(login.address_rate, login.address_burst),
             total_rate: rate(login.total_rate, login.total_burst),
@@ -200,6 +203,16 @@ fn same_user(login: &Login) -> Result<SameUser, SettingsError> {
         _ => return Ok(SameUser::Allow(NonZeroU32::new(login.same_user_max))),
     };
     if login.same_user_max > 0 { Err(SettingsError::SameUserMax) } else { Ok(rule) }
+}
+
+fn away(session: &super::Session) -> Away {
+    // Checked when the document was read.
+    let defaults = Away::default();
+    Away {
+        grace: duration::parse_or_none(&session.grace).unwrap_or(defaults.grace),
+        proxy_timeout: duration::parse(&session.proxy_timeout).unwrap_or(defaults.proxy_timeout),
+        counts: session.away_counts,
+    }
 }
 
 /// None a second means no limit.

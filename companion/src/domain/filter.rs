@@ -54,7 +54,7 @@ impl Filter {
 mod tests {
     use super::*;
     use crate::domain::credential::Identity;
-    use crate::domain::session::{Mode, SessionId};
+    use crate::domain::session::{HoldNumber, Mode, SessionId};
     use crate::domain::time::UnixMillis;
 
     fn session() -> Session {
@@ -74,6 +74,10 @@ mod tests {
             client: String::new(),
             created_at: UnixMillis(0),
             expires_at: UnixMillis(1),
+            hold: HoldNumber(1 << 32),
+            worker: 0,
+            away_until: None,
+            seed: None,
         }
     }
 

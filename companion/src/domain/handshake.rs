@@ -15,6 +15,16 @@
 //!   "meshgate-session" 0x00 | u8 version = 1 | u8 mode = 2
 //!   | u8 len | layout | u16 BE len | audience | u8 len | key id
 //! ```
+//!
+//! A resume is the same with kind 2, `Noise_NKpsk0_25519_ChaChaPoly_BLAKE2s` and the secret of a
+//! resume token ([`super::resume`]) as its pre-shared key. The token is named in the message, and
+//! stands at the end of the prologue:
+//!
+//! ```text
+//!   resume message: u8 version = 1 | u8 kind = 2 | u8 k | key id | u8 t | t bytes token id
+//!                   | Noise message 1
+//!   prologue:       as above | u8 t | token id
+//! ```
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,14 +36,17 @@ use zeroize::Zeroizing;
 use super::credential::MAX_CREDENTIAL_BYTES;
 use super::key::{Key, Kind};
 use super::refusal::Why;
+use super::resume::TokenSecret;
 use super::secret::TrafficKeys;
 use x25519::{StaticKey, StaticResolver};
 
 mod x25519;
 
 pub const NOISE: &str = "Noise_NK_25519_ChaChaPoly_BLAKE2s";
+pub const NOISE_RESUME: &str = "Noise_NKpsk0_25519_ChaChaPoly_BLAKE2s";
 const VERSION: u8 = 1;
 const KIND_NK: u8 = 1;
+const KIND_NKPSK0: u8 = 2;
 const MODE_NOISE: u8 = 2;
 const PROLOGUE_LABEL: &[u8] = b"meshgate-session\0";
 /// An ephemeral key and an authentication tag: the least that a Noise message of NK has.
@@ -55,11 +68,13 @@ pub enum NoiseKeyError {
 pub struct NoiseKeys {
     keys: HashMap<Vec<u8>, Arc<StaticKey>>,
     params: NoiseParams,
+    resume: NoiseParams,
 }
 
 impl NoiseKeys {
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Result<Self, NoiseKeyError> {
-        let params = NOISE.parse().map_err(|_| NoiseKeyError::Pattern)?;
+        let parse = |name: &str| name.parse().map_err(|_| NoiseKeyError::Pattern);
+        let (params, resume) = (parse(NOISE)?, parse(NOISE_RESUME)?);
         let mut ring = HashMap::new();
         for key in keys {
             let id = key.id().to_owned();
@@ -71,7 +86,7 @@ impl NoiseKeys {
                 return Err(NoiseKeyError::DuplicateId(id));
             }
         }
-        Ok(Self { keys: ring, params })
+        Ok(Self { keys: ring, params, resume })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,22 +98,46 @@ impl NoiseKeys {
         let LoginMessage { key_id, noise } = LoginMessage::parse(message)?;
         let key = self.keys.get(key_id).ok_or(Why::UnknownNoiseKey)?;
         let prologue = prologue(layout, audience, key_id).ok_or(Why::Handshake)?;
+        let builder = Self::responder(&self.params, key, &prologue)?;
+        Opened::read(builder, KIND_NK, noise).ok_or(Why::Handshake)
+    }
+
+    /// Opens a resume message with the secret of the token that it names. Says nothing of why it
+    /// did not open.
+    pub fn open_resume(
+        &self,
+        layout: &str,
+        audience: &str,
+        message: &ResumeMessage<'_>,
+        secret: &TokenSecret,
+    ) -> Result<Opened, Why> {
+        let ResumeMessage { key_id, token_id, noise } = message;
+        let key = self.keys.get(*key_id).ok_or(Why::UnknownNoiseKey)?;
+        let mut prologue = prologue(layout, audience, key_id).ok_or(Why::Handshake)?;
+        prologue.push(u8::try_from(token_id.len()).map_err(|_| Why::Malformed)?);
+        prologue.extend_from_slice(token_id);
+        let builder = Self::responder(&self.resume, key, &prologue)?;
+        let builder = builder.psk(0, secret).map_err(|_| Why::TokenWrong)?;
+        Opened::read(builder, KIND_NKPSK0, noise).ok_or(Why::TokenWrong)
+    }
+
+    fn responder<'a>(
+        params: &NoiseParams,
+        key: &'a Arc<StaticKey>,
+        prologue: &'a [u8],
+    ) -> Result<Builder<'a>, Why> {
         let resolver = Box::new(StaticResolver::new(Arc::clone(key)));
-        let mut state = Builder::with_resolver(self.params.clone(), resolver)
+        Builder::with_resolver(params.clone(), resolver)
             .local_private_key(key.private())
-            .and_then(|builder| builder.prologue(&prologue))
-            .and_then(Builder::build_responder)
-            .map_err(|_| Why::Handshake)?;
-        let mut payload = Zeroizing::new(vec![0; noise.len()]);
-        let length = state.read_message(noise, &mut payload).map_err(|_| Why::Handshake)?;
-        payload.truncate(length);
-        Ok(Opened { state, payload })
+            .and_then(|builder| builder.prologue(prologue))
+            .map_err(|_| Why::Handshake)
     }
 }
 
 /// A handshake whose first message was genuine.
 pub struct Opened {
     state: HandshakeState,
+    kind: u8,
     /// An encoded `LoginRequest`.
     pub payload: Zeroizing<Vec<u8>>,
 }
@@ -111,11 +150,19 @@ pub struct Answered {
 }
 
 impl Opened {
+    fn read(builder: Builder<'_>, kind: u8, noise: &[u8]) -> Option<Self> {
+        let mut state = builder.build_responder().ok()?;
+        let mut payload = Zeroizing::new(vec![0; noise.len()]);
+        let length = state.read_message(noise, &mut payload).ok()?;
+        payload.truncate(length);
+        Some(Self { state, kind, payload })
+    }
+
     /// Completes the handshake with an encoded `LoginReply`.
     pub fn answer(mut self, payload: &[u8]) -> Result<Answered, Why> {
         let mut reply = vec![0; payload.len().saturating_add(2 + MESSAGE_OVERHEAD)];
         let (head, noise) = reply.split_at_mut(2);
-        head.copy_from_slice(&[VERSION, KIND_NK]);
+        head.copy_from_slice(&[VERSION, self.kind]);
         let length = self.state.write_message(payload, noise).map_err(|_| Why::Handshake)?;
         reply.truncate(length.saturating_add(2));
         // The first key of the split is the initiator's, whichever side asks.
@@ -142,7 +189,7 @@ pub fn login_message(
     Ok(message)
 }
 
-/// The Noise message 2 of a login reply. For clients.
+/// The Noise message 2 of a login's reply. For clients.
 pub fn reply_message(reply: &[u8]) -> Option<&[u8]> {
     reply.strip_prefix(&[VERSION, KIND_NK])
 }
@@ -166,6 +213,31 @@ impl<'a> LoginMessage<'a> {
             return Err(Why::Malformed);
         }
         Ok(Self { key_id, noise })
+    }
+}
+
+/// A resume message, taken apart.
+pub struct ResumeMessage<'a> {
+    key_id: &'a [u8],
+    pub token_id: &'a [u8],
+    noise: &'a [u8],
+}
+
+impl<'a> ResumeMessage<'a> {
+    /// `None`: another message.
+    pub fn parse(message: &'a [u8]) -> Option<Result<Self, Why>> {
+        let rest = message.strip_prefix(&[VERSION, KIND_NKPSK0])?;
+        let named = |bytes: &'a [u8]| {
+            let (length, rest) = bytes.split_first()?;
+            rest.split_at_checked(usize::from(*length))
+        };
+        let parts = named(rest).and_then(|(key_id, rest)| Some((key_id, named(rest)?)));
+        Some(match parts {
+            Some((key_id, (token_id, noise))) if noise.len() >= MESSAGE_OVERHEAD => {
+                Ok(Self { key_id, token_id, noise })
+            }
+            _ => Err(Why::Malformed),
+        })
     }
 }
 

@@ -1,11 +1,11 @@
-//! A login, from the client's bytes to a session or a refusal.
+//! A login, from the client's bytes to a session or a refusal. [`resume`] is for those who come back.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
+use meshgate_proto::session::v1::{LoginRequest, login_request::Credential};
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info};
@@ -18,12 +18,16 @@ use super::jwt::JwtKeys;
 use super::presence::{Accepted, ProxyStream, Word};
 use super::ration::Ration;
 use super::refusal::Why;
+use super::resume::{ResumeKeys, Seed};
 use super::same_user::SameUser;
-use super::session::{Mode, Session, SessionId};
-use super::sessions::Sessions;
+use super::session::{HoldNumber, Mode, Session, SessionId};
+use super::sessions::{Away, Sessions};
 use super::ticket::{PREFIX, TicketKeys};
 use super::time::UnixMillis;
 use crate::live::Live;
+use resume::Resume;
+
+mod resume;
 
 /// The contract allows this much free text of a client about itself.
 const MAX_CLIENT_BYTES: usize = 128;
@@ -54,6 +58,10 @@ pub struct Policy {
     pub max_under_way: usize,
     /// How many sessions a user may have at a time.
     pub same_user: SameUser,
+    /// Whether clients may go on with their session over another connection.
+    pub resume: bool,
+    /// What is done about sessions whose connection is gone.
+    pub away: Away,
     /// How often one client address may try; `None`: as often as it likes.
     pub address_rate: Option<Rate>,
     /// The same for all together.
@@ -70,6 +78,8 @@ impl Default for Policy {
             // and the filter's deadline bear.
             max_under_way: 4096,
             same_user: SameUser::default(),
+            resume: true,
+            away: Away::default(),
             address_rate: None,
             total_rate: None,
         }
@@ -94,6 +104,7 @@ pub struct Keys {
     pub noise: Option<NoiseKeys>,
     pub tickets: TicketKeys,
     pub jwt: JwtKeys,
+    pub resume: ResumeKeys,
 }
 
 /// What logins are judged by; a reload replaces it.
@@ -143,6 +154,7 @@ impl Logins {
         let (stopping, ration) = (AtomicBool::new(false), Ration::default());
         let max_under_way = policy.max_under_way;
         sessions.set_same_user(policy.same_user);
+        sessions.set_away(policy.away);
         let rules = Live::new(Rules { keys, policy });
         Self {
             sessions,
@@ -159,6 +171,7 @@ impl Logins {
     /// Judges logins by these from now on. How many may be under way stays as it is.
     pub fn reload(&self, keys: Keys, policy: Policy) {
         self.sessions.set_same_user(policy.same_user);
+        self.sessions.set_away(policy.away);
         self.rules.set(Rules { keys, policy });
     }
 
@@ -190,7 +203,7 @@ impl Logins {
                 true
             }
             Err(why) => {
-                self.refuse(stream, attempt.reference, attempt.mode, &attempt.peer, why);
+                self.refuse(stream, &attempt, why);
                 false
             }
         }
@@ -229,7 +242,7 @@ impl Logins {
         let oldest = lock(&self.waiting).pop_front();
         // None: all are being worked on, or wait for the store.
         let Waiting { stream, attempt, admittance, .. } = oldest.ok_or(Why::TooMany)?;
-        self.refuse(&stream, attempt.reference, attempt.mode, &attempt.peer, Why::Shed);
+        self.refuse(&stream, &attempt, Why::Shed);
         Ok(admittance)
     }
 
@@ -248,16 +261,25 @@ impl Logins {
         _: Admittance,
         arrived: Instant,
     ) {
-        let reference = attempt.reference;
         if arrived.elapsed() > STALE_AFTER {
-            return self.refuse(stream, reference, attempt.mode, &attempt.peer, Why::Shed);
+            return self.refuse(stream, &attempt, Why::Shed);
         }
-        let result = match self.rules.get().check(&self.sessions, stream, &attempt) {
+        let (rules, sessions) = (self.rules.get(), &self.sessions);
+        let checked = match Resume::parse(&attempt) {
+            None => rules.check(sessions, stream, &attempt),
+            Some(Err(why)) => Err(why),
+            Some(Ok(resume)) => {
+                let checked = rules.check_resume(sessions, stream, &attempt, resume).await;
+                checked.map(|accepted| (None, accepted))
+            }
+        };
+        let result = match checked {
             Ok((credential, accepted)) => {
                 let (id, user) = (accepted.session.id, accepted.session.identity.user.clone());
-                let result = match accepted.session.mode {
-                    Mode::Noise => self.sessions.pend(stream, credential, accepted).await,
-                    Mode::Ticket => self.sessions.join(stream, credential, accepted).await,
+                let result = if accepted.pends() {
+                    sessions.pend(stream, credential, accepted).await
+                } else {
+                    sessions.join(stream, credential, accepted).await
                 };
                 result.inspect(|()| {
                     debug!(session = %id, user, peer = attempt.peer, "login accepted");
@@ -267,14 +289,15 @@ impl Logins {
         };
         self.sessions.metrics().login_time.record(arrived.elapsed());
         match result {
-            Ok(()) => self.count(attempt.mode, "accepted"),
-            Err(why) => self.refuse(stream, reference, attempt.mode, &attempt.peer, why),
+            Ok(()) => self.count(&attempt, "accepted"),
+            Err(why) => self.refuse(stream, &attempt, why),
         }
     }
 
-    fn count(&self, mode: Option<Mode>, result: &str) {
+    fn count(&self, attempt: &Attempt, result: &str) {
         let metrics = self.sessions.metrics();
-        match mode {
+        match attempt.mode {
+            Some(_) if Resume::parse(attempt).is_some() => metrics.resumes.count(result),
             Some(Mode::Ticket) => metrics.ticket_logins.count(result),
             Some(Mode::Noise) => metrics.noise_logins.count(result),
             None => metrics.other_logins.count(result),
@@ -282,16 +305,11 @@ impl Logins {
     }
 
     /// Says no, and writes down why, as far as the client's ration of log lines goes.
-    fn refuse(
-        &self,
-        stream: &Arc<dyn ProxyStream>,
-        reference: u64,
-        mode: Option<Mode>,
-        peer: &str,
-        why: Why,
-    ) {
-        self.count(mode, why.name());
+    fn refuse(&self, stream: &Arc<dyn ProxyStream>, attempt: &Attempt, why: Why) {
+        let reference = attempt.reference;
+        self.count(attempt, why.name());
         // What a proxy calls a peer is not more trusted than the peer.
+        let peer = attempt.peer.as_str();
         let peer = if peer.len() > MAX_PEER_BYTES { "(too long)" } else { peer };
         if let Some(held_back) = self.ration.line(peer, self.sessions.clock().now()) {
             info!(%why, peer, proxy = stream.proxy(), held_back, "login refused");
@@ -310,13 +328,7 @@ impl Rules {
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
     ) -> Result<(Option<CredentialId>, Accepted), Why> {
-        if attempt.message.len() > MAX_LOGIN_MESSAGE_BYTES
-            || attempt.audience.len() > MAX_NAME_BYTES
-            || attempt.layout.len() > MAX_NAME_BYTES
-            || attempt.peer.len() > MAX_PEER_BYTES
-        {
-            return Err(Why::Malformed);
-        }
+        fits(attempt)?;
         if !self.policy.audiences.is_empty() && !self.policy.audiences.contains(&attempt.audience) {
             return Err(Why::AudienceNotServed);
         }
@@ -343,10 +355,12 @@ impl Rules {
             self.jwt(text, attempt, now)?
         };
         let credential = self.single_use(Mode::Ticket, &verified);
-        let session = self.session(Mode::Ticket, now, stream, attempt, verified, String::new())?;
-        let reply = login_reply(&session);
-        let accepted = Accepted { reference: attempt.reference, session, reply, keys: None };
-        Ok((credential, accepted))
+        let mut session =
+            self.session(Mode::Ticket, now, stream, attempt, verified, String::new())?;
+        session.seed = self.seed(Some(text.as_bytes()))?;
+        let reply = self.reply(&session, None);
+        let reference = attempt.reference;
+        Ok((credential, Accepted { reference, session, base: None, reply, keys: None }))
     }
 
     fn check_noise(
@@ -370,11 +384,14 @@ impl Rules {
             None => return Err(Why::Malformed),
         };
         let credential = self.single_use(Mode::Noise, &verified);
-        let session = self.session(Mode::Noise, now, stream, attempt, verified, request.client)?;
-        let answered = opened.answer(&login_reply(&session))?;
+        let mut session =
+            self.session(Mode::Noise, now, stream, attempt, verified, request.client)?;
+        session.seed = self.seed(None)?;
+        let answered = opened.answer(&self.reply(&session, None))?;
         let accepted = Accepted {
             reference: attempt.reference,
             session,
+            base: None,
             reply: answered.reply,
             keys: Some(answered.keys),
         };
@@ -418,22 +435,34 @@ impl Rules {
             client,
             created_at: now,
             expires_at: now.after(self.policy.lifetime),
+            hold: HoldNumber::default().next()?,
+            worker: stream.worker(),
+            away_until: None,
+            seed: None,
         })
     }
+
+    /// For a session that may be resumed, if there is time for it. `credential`: in mode `ticket`.
+    fn seed(&self, credential: Option<&[u8]>) -> Result<Option<Seed>, Why> {
+        if !self.policy.resume || self.policy.away.grace.is_zero() {
+            return Ok(None);
+        }
+        self.keys.resume.seed(credential)
+    }
+}
+
+/// Limits of what proxies hand on.
+fn fits(attempt: &Attempt) -> Result<(), Why> {
+    let good = attempt.message.len() <= MAX_LOGIN_MESSAGE_BYTES
+        && attempt.audience.len() <= MAX_NAME_BYTES
+        && attempt.layout.len() <= MAX_NAME_BYTES
+        && attempt.peer.len() <= MAX_PEER_BYTES;
+    if good { Ok(()) } else { Err(Why::Malformed) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while a lock is held; if it did, what it guards is still whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn login_reply(session: &Session) -> Vec<u8> {
-    LoginReply {
-        session_id: session.id.as_bytes().to_vec(),
-        user: session.identity.user.clone(),
-        expires_at_ms: session.expires_at.0,
-    }
-    .encode_to_vec()
 }
 
 #[cfg(test)]

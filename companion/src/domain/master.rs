@@ -57,6 +57,11 @@ impl Masters {
         if keys.is_empty() { Err(MasterError::None) } else { Ok(Self(keys)) }
     }
 
+    /// In their order: the one that seals first.
+    pub fn keys(&self) -> &[Key] {
+        &self.0
+    }
+
     /// The id of the one that seals.
     pub fn sealing(&self) -> &str {
         self.0.first().map(Key::id).unwrap_or_default()

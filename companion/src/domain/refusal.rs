@@ -51,12 +51,20 @@ pub enum Why {
     Stopping,
     #[error("the session was ended while it began")]
     EndedMeanwhile,
+    #[error("the session to resume has ended, or never was")]
+    SessionGone,
+    #[error("the resume token was overtaken by a newer one")]
+    TokenOld,
+    #[error("the resume token or what goes with it is wrong")]
+    TokenWrong,
+    #[error("sessions are not resumed here")]
+    ResumeOff,
     #[error("no randomness from the operating system")]
     NoRandomness,
 }
 
 /// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
-pub const RESULTS: [&str; 24] = [
+pub const RESULTS: [&str; 28] = [
     "accepted",
     "malformed",
     "mode_not_offered",
@@ -80,6 +88,10 @@ pub const RESULTS: [&str; 24] = [
     "store_away",
     "stopping",
     "ended_meanwhile",
+    "session_gone",
+    "token_old",
+    "token_wrong",
+    "resume_off",
     "no_randomness",
 ];
 
@@ -90,6 +102,8 @@ pub enum Refusal {
     Expired,
     /// Said only where the credential was good.
     LoggedIn,
+    /// The one answer to every resume token that is not good, whyever.
+    NotResumed,
     TryAgain,
     Malformed,
 }
@@ -120,6 +134,10 @@ impl Why {
             Self::StoreAway => "store_away",
             Self::Stopping => "stopping",
             Self::EndedMeanwhile => "ended_meanwhile",
+            Self::SessionGone => "session_gone",
+            Self::TokenOld => "token_old",
+            Self::TokenWrong => "token_wrong",
+            Self::ResumeOff => "resume_off",
             Self::NoRandomness => "no_randomness",
         }
     }
@@ -140,6 +158,9 @@ impl Why {
             | Self::NotYetValid => Refusal::Unauthenticated,
             Self::Expired | Self::Used => Refusal::Expired,
             Self::TooManySessions => Refusal::LoggedIn,
+            Self::SessionGone | Self::TokenOld | Self::TokenWrong | Self::ResumeOff => {
+                Refusal::NotResumed
+            }
             Self::TooMany
             | Self::Shed
             | Self::AddressTooFast
@@ -159,6 +180,7 @@ impl Refusal {
             Self::Unauthenticated => "login refused",
             Self::Expired => "the credential is no longer valid",
             Self::LoggedIn => "this user is logged in already",
+            Self::NotResumed => "the session cannot be resumed, log in",
             Self::TryAgain => "no login just now, try again",
             Self::Malformed => "the login message is malformed",
         }

@@ -3,6 +3,10 @@
 //! The store decides, in the step that records the session: of any number of logins at the same
 //! moment, as many get in as may. Only live sessions count and only a session that goes live ends
 //! others: whoever holds a copy of somebody's first Noise message throws nobody out with it.
+//!
+//! A session that is away keeps nobody out, unless it is configured to: its user may have lost the
+//! token that he would resume it with. It ends for the new one where there is not room for both, so
+//! that there never are more than may be, whoever comes back.
 
 use std::num::NonZeroU32;
 
@@ -31,15 +35,14 @@ impl SameUser {
     pub const REFUSE: Self = Self::Allow(Some(NonZeroU32::MIN));
 
     /// What the store is asked to see to for this session; `None` if anything goes.
-    pub fn bound(self, session: &Session, now: UnixMillis) -> Option<Bound> {
-        let over = match self {
+    pub fn bound(self, session: &Session, now: UnixMillis, away_counts: bool) -> Option<Bound> {
+        let (over, code) = match self {
             Self::Allow(None) => return None,
-            Self::Allow(Some(limit)) => Over::Refuse { limit },
-            Self::Replace { code } => {
-                Over::End { farewell: Farewell { reason: REPLACED.into(), code } }
-            }
+            Self::Allow(Some(limit)) => (Over::Refuse { limit, away_counts }, 0),
+            Self::Replace { code } => (Over::End, code),
         };
-        Some(Bound { user: session.identity.user.clone(), now, over })
+        let farewell = Farewell { reason: REPLACED.into(), code };
+        Some(Bound { user: session.identity.user.clone(), now, over, farewell })
     }
 }
 
@@ -50,22 +53,15 @@ pub struct Bound {
     pub user: String,
     pub now: UnixMillis,
     pub over: Over,
-}
-
-impl Bound {
     /// What those hear who end for another.
-    pub const fn farewell(&self) -> Option<&Farewell> {
-        match &self.over {
-            Over::End { farewell } => Some(farewell),
-            Over::Refuse { .. } => None,
-        }
-    }
+    pub farewell: Farewell,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// With so many sessions there, nothing happens.
-    Refuse { limit: NonZeroU32 },
+    /// With so many sessions there, nothing happens. Those that are away do not count, unless they
+    /// are meant to, and end where they would be too many beside the new one, the oldest first.
+    Refuse { limit: NonZeroU32, away_counts: bool },
     /// If the admission records a session, the user's others end.
-    End { farewell: Farewell },
+    End,
 }

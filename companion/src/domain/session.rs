@@ -1,13 +1,16 @@
-//! A session: an authenticated relation with one client.
+//! A session: an authenticated relation with one client. It outlives its connection.
 //!
 //! ```text
 //!                 login (noise)             first sealed frame genuine
 //!      client ──────────────────▶ pending ─────────────────────────────▶ live ───▶ ended
-//!         │                          │                                    ▲
-//!         │                          │ 10 s, its stream lost, a kick      │
-//!         │                          ▼                                    │
-//!         │                        ended                                  │
-//!         └───────────────────────── login (ticket) ──────────────────────┘
+//!         │                          │                                  ▲  ▲│         ▲
+//!         │                          │ 10 s, its stream lost, a kick    │  ││ its     │
+//!         │                          ▼                                  │  ││ client  │
+//!         │                        ended                                │  ││ or its  │ grace
+//!         └───────────────────────── login (ticket) ────────────────────┘  ││ proxy   │ over,
+//!                                                                  resumed, ││ is gone │ a kick
+//!                                                       proxy came back    │▼         │
+//!                                                                         away ───────┘
 //! ```
 //!
 //! - **pending**: the first Noise message can be replayed by whoever saw it, so a Noise login
@@ -15,11 +18,21 @@
 //!   session lives in memory, with the stream that logged it in; only its used credential is
 //!   in the store. Once its activation is under way it outlives the stream: the proxy asks for it
 //!   again on the next one, and hears what came of it.
-//! - **live**: recorded in the store, before anybody hears of it. Ends by its client's
-//!   connection closing (`Ended`), a kick, or its lifetime.
+//! - **live**: recorded in the store, before anybody hears of it. Ends by a kick, a newer login of
+//!   its user, or its lifetime.
+//! - **away**: its client's connection closed (`Ended`), or its worker has been without a stream
+//!   for longer than `session.proxy_timeout`. It is in the store still, for `session.grace`. It
+//!   lives again when its client resumes it, or when the worker comes back with it. One that cannot
+//!   be resumed (no token was given) ends when its connection does.
 //! - **ended**: gone from the store. A proxy that still holds one learns by a `Kick`, at
 //!   once or when its stream comes back; then with the reason, unless the companion was restarted
 //!   in between.
+//!
+//! A connection has a **hold** on its session; the store knows the one that counts. To resume is to
+//! begin a new hold, **pending** until the client's first frame as a login is; then the store puts
+//! it in the place of the old one if that still is what it was when the token was checked. So of
+//! any number of connections with one token one wins, the old connection can do nothing to the
+//! session any more, and nobody is put off by a replayed message.
 
 use std::fmt;
 
@@ -28,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use super::credential::Identity;
 use super::key::hex;
 use super::refusal::Why;
+use super::resume::Seed;
 use super::time::UnixMillis;
 
 /// Names a session: 6 bytes of time (milliseconds, big-endian), then 10 random bytes. Neighbours
@@ -97,6 +111,33 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// Numbers the holds of one session: its generation (how many of its connections came to life,
+/// with this one) in the upper half, and chance in the lower, because several connections may try
+/// to be the next one. 0 in records of companions that knew no holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldNumber(pub u64);
+
+impl HoldNumber {
+    /// One that follows this one; none follows the last.
+    pub fn next(self) -> Result<Self, Why> {
+        let generation = self.generation().checked_add(1).ok_or(Why::SessionGone)?;
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).map_err(|_| Why::NoRandomness)?;
+        Ok(Self(u64::from(generation) << 32 | u64::from(u32::from_be_bytes(random))))
+    }
+
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// One connection's hold on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hold {
+    pub session: SessionId,
+    pub number: HoldNumber,
+}
+
 /// How a session logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -120,6 +161,30 @@ pub struct Session {
     pub client: String,
     pub created_at: UnixMillis,
     pub expires_at: UnixMillis,
+    /// That counts.
+    pub hold: HoldNumber,
+    /// The worker of `proxy` that holds it; 0 for one that does not name itself.
+    pub worker: u64,
+    /// Set while it is away: when it ends.
+    pub away_until: Option<UnixMillis>,
+    /// What its resume tokens are made from; without it, it cannot be resumed.
+    pub seed: Option<Seed>,
+}
+
+impl Session {
+    pub const fn hold(&self) -> Hold {
+        Hold { session: self.id, number: self.hold }
+    }
+
+    /// Of one that is recorded.
+    pub const fn state(&self) -> State {
+        if self.away_until.is_some() { State::Away } else { State::Live }
+    }
+
+    /// When it ends if nothing happens to it.
+    pub fn ends_at(&self) -> UnixMillis {
+        self.away_until.map_or(self.expires_at, |until| until.min(self.expires_at))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +192,7 @@ pub struct Session {
 pub enum State {
     Pending,
     Live,
+    Away,
 }
 
 /// Why a session is thrown out, as its client hears it.

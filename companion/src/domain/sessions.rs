@@ -2,10 +2,12 @@
 //!
 //! The store holds what is true; [`Presence`] holds where to say it. The order of steps below is
 //! what keeps the two in line: a session is recorded before anybody hears of it, and
-//! removed before anybody is told that it ended.
+//! removed before anybody is told that it ended. [`away`] is about sessions whose connection is
+//! gone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
@@ -15,16 +17,18 @@ use super::filter::Filter;
 use super::group::GroupLimits;
 use super::in_flight::InFlight;
 use super::presence::{
-    Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, Resumed, StreamId, Word,
+    Accepted, Activation, Census, Gone, Met, Presence, ProxyStream, StreamId, Waiting, Word,
 };
 use super::refusal::Why;
-use super::same_user::{Bound, Over, SameUser};
-use super::session::{Farewell, Session, SessionId, State};
+use super::same_user::{Over, SameUser};
+use super::session::{Farewell, Hold, HoldNumber, Session, SessionId, State};
 use super::time::Clock;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::store::metered::Metered;
-use crate::store::{Admission, Admitted, EXPIRED, Page, Store, StoreError};
+use crate::store::{
+    Admission, Admitted, Count, EXPIRED, GIVEN_UP, Page, Store, StoreError, Sweep, Takeover,
+};
 
 /// Sessions that end in one step of a larger kick.
 const KICK_STEP: usize = 256;
@@ -38,10 +42,16 @@ const ENDED_MEANWHILE: &str = "the session has ended";
 /// What the client hears whose session cannot go live beside the ones that its user has.
 const TOO_MANY_SESSIONS: &str = "this user is logged in already";
 
+/// What the connection hears whose session goes on over another one.
+const RESUMED: &str = "the session goes on over another connection";
+
+mod away;
 mod groups;
 mod news;
 pub mod push;
 mod relay;
+
+pub use away::Away;
 
 pub struct Sessions {
     store: Arc<dyn Store>,
@@ -53,6 +63,13 @@ pub struct Sessions {
     push_limits: Live<push::PushLimits>,
     group_limits: Live<GroupLimits>,
     correspondence: Arc<relay::Correspondence>,
+    away: Live<Away>,
+    /// When workers are reported to the store again, in milliseconds since the Unix epoch.
+    next_beat: AtomicU64,
+    /// When it was last not known whether workers could be reported to the store.
+    unsteady: AtomicU64,
+    /// What the last sweep counted.
+    stored: Mutex<Count>,
 }
 
 /// Whom a kick is for.
@@ -64,7 +81,7 @@ pub enum Whom {
     Matching(Filter),
 }
 
-/// Asks for a page of pending and live sessions.
+/// Asks for a page of sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     pub filter: Filter,
@@ -85,6 +102,7 @@ impl Sessions {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(Metered { store, metrics: Arc::clone(&metrics) });
+        let unsteady = AtomicU64::new(clock.now().0);
         Self {
             store,
             presence: Presence::default(),
@@ -95,6 +113,10 @@ impl Sessions {
             push_limits: Live::default(),
             group_limits: Live::default(),
             correspondence: Arc::default(),
+            away: Live::default(),
+            next_beat: AtomicU64::default(),
+            unsteady,
+            stored: Mutex::default(),
         }
     }
 
@@ -125,48 +147,13 @@ impl Sessions {
         self.presence.census()
     }
 
-    /// A proxy's worker has come, with sessions that live on it since before. Those that are
-    /// gone are kicked.
-    pub async fn open(
-        &self,
-        stream: &Arc<dyn ProxyStream>,
-        ids: Vec<SessionId>,
-    ) -> Result<(), StoreError> {
-        self.presence.open(stream.id());
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let found = self.store.find(ids.clone()).await?;
-        let mut claims = 0_usize;
-        for (id, session) in ids.into_iter().zip(found) {
-            let (lives, otherwise) = match session {
-                Some(session) if session.expires_at <= now => (false, EXPIRED),
-                Some(session) if session.proxy == stream.proxy() => (true, ENDED_MEANWHILE),
-                Some(_) => {
-                    // Its name is its only right to the session's kicks.
-                    claims = claims.saturating_add(1);
-                    (false, ENDED_MEANWHILE)
-                }
-                None => (false, ENDED_MEANWHILE),
-            };
-            if self.presence.resume(id, stream, lives, otherwise) == Resumed::Ended {
-                debug!(session = %id, proxy = stream.proxy(), "ended while its proxy was away");
-            }
-        }
-        if claims > 0 {
-            warn!(proxy = stream.proxy(), claims, "a proxy claims sessions of another one");
-        }
-        Ok(())
-    }
-
     pub fn close(&self, stream: StreamId) {
         self.presence.close(stream);
         self.in_flight.lost(stream);
     }
 
-    /// A Noise login was good: uses its credential up and lets the session wait for its
-    /// activation. It ends no other session of its user yet; whether it may live beside them is
+    /// A Noise login or a resume was good: uses its credential up, if it has one, and lets the
+    /// session wait for its activation. It ends no other session of its user yet; whether it may live beside them is
     /// asked now, so that the client hears it early, and decided when it is activated.
     pub async fn pend(
         &self,
@@ -174,10 +161,15 @@ impl Sessions {
         credential: Option<CredentialId>,
         accepted: Accepted,
     ) -> Result<(), Why> {
-        let bound = self.same_user.get().bound(&accepted.session, self.clock.now());
+        let bound = match accepted.base {
+            // A session that is recorded already is one of those that may be.
+            Some(_) => None,
+            None => self.bound(&accepted.session),
+        };
         let refusing = bound.filter(|bound| matches!(bound.over, Over::Refuse { .. }));
         if credential.is_some() || refusing.is_some() {
-            self.admit(Admission { credential, bound: refusing, session: None }).await?;
+            let admission = Admission { credential, bound: refusing, ..Admission::default() };
+            self.admit(admission).await?;
         }
         self.presence.pend(stream, accepted, self.clock.now());
         Ok(())
@@ -190,29 +182,31 @@ impl Sessions {
         credential: Option<CredentialId>,
         accepted: Accepted,
     ) -> Result<(), Why> {
-        let id = accepted.session.id;
-        self.presence.join(id, stream).map_err(|Gone| Why::EndedMeanwhile)?;
-        let bound = self.same_user.get().bound(&accepted.session, self.clock.now());
+        let hold = accepted.session.hold();
+        self.presence.join(hold, stream).map_err(|Gone| Why::EndedMeanwhile)?;
+        let bound = self.bound(&accepted.session);
         let session = Some(accepted.session.clone());
-        if let Err(why) = self.admit(Admission { credential, bound, session }).await {
-            self.presence.discard(id);
+        if let Err(why) =
+            self.admit(Admission { credential, bound, session, lost_at: self.lost_at() }).await
+        {
+            self.presence.discard(hold);
             return Err(why);
         }
         let proxy = accepted.session.proxy.clone();
-        if self.presence.go_live(id, Word::Accepted(Box::new(accepted))) == Err(Gone) {
-            self.presence.discard(id);
-            self.take_back(id, proxy).await;
+        if self.presence.go_live(hold, Word::Accepted(Box::new(accepted))) == Err(Gone) {
+            self.presence.discard(hold);
+            self.take_back(hold.session, proxy).await;
             return Err(Why::EndedMeanwhile);
         }
         Ok(())
     }
 
-    /// The first sealed frame of a pending session was genuine. Asked for again, on the stream
-    /// that a proxy came back with, it is answered as it was the first time.
-    pub async fn activate(&self, stream: &Arc<dyn ProxyStream>, reference: u64, id: SessionId) {
+    /// The first frame of a pending session was genuine. Asked for again, on the stream that a
+    /// proxy came back with, it is answered as it was the first time.
+    pub async fn activate(&self, stream: &Arc<dyn ProxyStream>, reference: u64, hold: Hold) {
         let count = |result| self.metrics.activations.count(result);
-        let session = match self.presence.start_activation(id, stream.id(), reference) {
-            Activation::Begins(session) => *session,
+        let waiting = match self.presence.start_activation(hold, stream.id(), reference) {
+            Activation::Begins(waiting) => *waiting,
             Activation::UnderWay => return count("repeated"),
             Activation::Done => {
                 count("repeated");
@@ -224,29 +218,61 @@ impl Sessions {
                 return stream.tell(Word::Activated { reference, refused });
             }
         };
+        let Waiting { session, base } = waiting;
         let proxy = session.proxy.clone();
-        let bound = self.same_user.get().bound(&session, self.clock.now());
-        let admission = Admission { credential: None, bound, session: Some(session) };
-        if let Err(why) = self.admit(admission).await {
+        let recorded = match base {
+            None => {
+                let bound = self.bound(&session);
+                let (session, lost_at) = (Some(session), self.lost_at());
+                self.admit(Admission { credential: None, bound, session, lost_at }).await
+            }
+            Some(base) => self.take_over(session, base).await,
+        };
+        if let Err(why) = recorded {
             count("refused");
             let refused = match why {
                 Why::TooManySessions => TOO_MANY_SESSIONS,
+                Why::TokenOld => RESUMED,
                 _ => "no new sessions just now, try again",
             };
-            return self.presence.refuse(id, reference, refused);
+            return self.presence.refuse(hold, reference, refused);
         }
         let live = Word::Activated { reference, refused: None };
-        if self.presence.go_live(id, live).is_ok() {
-            count("live");
-        } else {
-            count("refused");
-            self.presence.refuse(id, reference, ENDED_MEANWHILE);
-            self.take_back(id, proxy).await;
+        let lives = self.presence.go_live(hold, live).is_ok();
+        count(if lives { "live" } else { "refused" });
+        if base.is_some() {
+            self.presence.fence(hold, &Farewell::new(RESUMED));
+        }
+        if !lives {
+            self.presence.refuse(hold, reference, ENDED_MEANWHILE);
+            match base {
+                None => self.take_back(hold.session, proxy).await,
+                // It had a life before: its client may come back to it.
+                Some(_) => self.left(hold).await,
+            }
+        }
+    }
+
+    fn bound(&self, session: &Session) -> Option<super::same_user::Bound> {
+        let away_counts = self.away.get().counts;
+        self.same_user.get().bound(session, self.clock.now(), away_counts)
+    }
+
+    /// The session goes on over another connection, if no other one came first.
+    async fn take_over(&self, session: Session, base: HoldNumber) -> Result<(), Why> {
+        let takeover = Takeover { session, base, now: self.clock.now(), lost_at: self.lost_at() };
+        match self.store.take_over(takeover).await {
+            Ok(true) => {
+                self.metrics.moves.count("resumed");
+                Ok(())
+            }
+            Ok(false) => Err(Why::TokenOld),
+            Err(_) => Err(Why::StoreAway),
         }
     }
 
     async fn admit(&self, admission: Admission) -> Result<(), Why> {
-        let farewell = admission.bound.as_ref().and_then(Bound::farewell).cloned();
+        let farewell = admission.bound.as_ref().map(|bound| bound.farewell.clone());
         match self.store.admit(admission).await {
             Ok(Admitted::Yes { replaced }) => {
                 if let Some(farewell) = farewell {
@@ -281,21 +307,6 @@ impl Sessions {
         self.presence.kick_recorded(id, Some(proxy), Farewell::new(ENDED_MEANWHILE));
     }
 
-    /// The client's connection is gone.
-    pub async fn ended(&self, stream: StreamId, id: SessionId) {
-        // One that joins is seen to where it would go live; one that is pending is not recorded.
-        let met = self.presence.forget(id, stream);
-        if met != Met::Nothing {
-            self.metrics.ended.count("closed");
-        }
-        if met == Met::Live
-            && let Err(error) = self.store.end(vec![id], None).await
-        {
-            // It ends by its lifetime at the latest.
-            warn!(session = %id, %error, "a session that ended could not be removed");
-        }
-    }
-
     /// Throws sessions out, wherever they are; answers how many.
     pub async fn kick(&self, whom: Whom, farewell: Farewell) -> Result<u32, StoreError> {
         // First those that other replicas hold and the store does not know. They are not counted.
@@ -318,7 +329,7 @@ impl Sessions {
             let mut meant = listed.sessions;
             // Whoever logs in after the kick began is not meant, or this might never end.
             meant.retain(|session| {
-                session.created_at <= begun && filter.takes(session, State::Live)
+                session.created_at <= begun && filter.takes(session, session.state())
             });
             let ids = meant.into_iter().map(|session| session.id).collect();
             ended = ended.saturating_add(self.kick_these(ids, farewell).await?);
@@ -349,7 +360,7 @@ impl Sessions {
             if ended.contains(&id) {
                 continue;
             }
-            match self.presence.kick(id, farewell.clone()) {
+            match self.presence.kick(id, farewell) {
                 Met::Nothing => {}
                 // It was not in the store a moment ago: it came to life in between.
                 Met::Live => recorded_since.push(id),
@@ -369,7 +380,7 @@ impl Sessions {
         Ok(u32::try_from(ended.len()).unwrap_or(u32::MAX))
     }
 
-    /// Pending and live sessions that the filter takes.
+    /// Sessions in any state that the filter takes.
     pub async fn list(&self, search: Search) -> Result<Listing, StoreError> {
         let Search { filter, mut after, limit } = search;
         let (now, mut looked_at) = (self.clock.now(), 0_usize);
@@ -393,8 +404,10 @@ impl Sessions {
             let mut more: Vec<_> = listed
                 .sessions
                 .into_iter()
-                .filter(|live| live.expires_at > now && filter.takes(live, State::Live))
-                .map(|session| (session, State::Live))
+                .filter(|session| session.ends_at() > now)
+                .map(|session| (session.state(), session))
+                .filter(|(state, session)| filter.takes(session, *state))
+                .map(|(state, session)| (session, state))
                 .chain(pending.into_iter().map(|session| (session, State::Pending)))
                 .collect();
             more.sort_by_key(|(session, _)| session.id);
@@ -410,22 +423,30 @@ impl Sessions {
         }
     }
 
-    /// How many live sessions the store has, and what is held here.
-    pub async fn count(&self) -> Result<(u64, Census), StoreError> {
+    /// How many sessions the store has, and what is held here.
+    pub async fn count(&self) -> Result<(Count, Census), StoreError> {
         Ok((self.store.count().await?, self.presence.census()))
     }
 
-    /// Ends what is over: pending sessions past their time and a bounded number of live ones.
+    /// Ends what is over: pending sessions past their time and a bounded number of recorded ones.
     /// `true` if there is more to do at once.
     pub async fn sweep(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         for _ in 0..self.presence.expire_pending(now) {
             self.metrics.ended.count("never_activated");
         }
-        let swept = self.store.sweep(now).await?;
+        let swept = self.store.sweep(Sweep { now, lost_until: self.lost_until(now) }).await?;
         for id in &swept.sessions {
             self.metrics.ended.count("expired");
             self.presence.kick_recorded(*id, None, Farewell::new(EXPIRED));
+        }
+        for id in &swept.given_up {
+            self.metrics.ended.count("given_up");
+            self.presence.kick_recorded(*id, None, Farewell::new(GIVEN_UP));
+        }
+        for id in &swept.lost {
+            self.metrics.moves.count("lost");
+            debug!(session = %id, "away: its proxy is lost");
         }
         if !swept.sessions.is_empty() || swept.credentials > 0 {
             debug!(sessions = swept.sessions.len(), credentials = swept.credentials, "swept");

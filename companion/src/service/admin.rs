@@ -123,10 +123,11 @@ impl AdminService {
     }
 
     async fn count(&self) -> Result<CountSessionsResponse, Status> {
-        let (live, census) = self.sessions.count().await.map_err(store_away)?;
+        let (count, census) = self.sessions.count().await.map_err(store_away)?;
         let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         Ok(CountSessionsResponse {
-            live,
+            live: count.live,
+            away: count.away,
             live_here: number(census.live),
             pending_here: number(census.pending),
         })
@@ -172,6 +173,7 @@ fn filter(message: FilterMessage) -> Result<Filter, Status> {
         StateNumber::Unspecified => return Err(Status::invalid_argument("unknown `state`")),
         StateNumber::Pending => Some(State::Pending),
         StateNumber::Live => Some(State::Live),
+        StateNumber::Away => Some(State::Away),
     };
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Filter {
@@ -247,6 +249,7 @@ fn message((session, state): (Session, State)) -> SessionMessage {
         state: match state {
             State::Pending => StateNumber::Pending,
             State::Live => StateNumber::Live,
+            State::Away => StateNumber::Away,
         }
         .into(),
         proxy: session.proxy,
@@ -257,6 +260,8 @@ fn message((session, state): (Session, State)) -> SessionMessage {
         claims: session.identity.claims,
         roles: session.identity.roles,
         client: session.client,
+        generation: session.hold.generation(),
+        away_until_ms: session.away_until.map_or(0, |until| until.0),
     }
 }
 

@@ -210,5 +210,6 @@ fn message(session: Session) -> SessionMessage {
         claims: session.identity.claims,
         roles: session.identity.roles,
         client: session.client,
+        away_until_ms: session.away_until.map_or(0, |until| until.0),
     }
 }

@@ -19,7 +19,7 @@ use super::rights::Caller;
 use crate::domain::login::{Attempt, Logins};
 use crate::domain::presence::{ProxyStream, StreamId, Word};
 use crate::domain::push::Outcome;
-use crate::domain::session::{Mode, SessionId};
+use crate::domain::session::{Hold, HoldNumber, Mode, SessionId};
 use crate::domain::sessions::Sessions;
 
 /// The version of the contract that is spoken here.
@@ -27,7 +27,7 @@ const CONTRACT: u32 = 1;
 /// A proxy says Hello at once; whoever connects and is silent is no proxy.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const MAX_PROXY_NAME_BYTES: usize = 256;
-/// A Hello names every live session of a worker, 18 bytes each: room for 900,000.
+/// A Hello names every live session of a worker, 26 bytes each: room for 640,000.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 #[derive(Clone)]
@@ -82,7 +82,7 @@ async fn run(shared: Arc<Shared>, mut up: Streaming<FromProxy>, unnamed: Unnamed
         Err(_) => Err(Status::deadline_exceeded("no Hello within ten seconds")),
         Ok(first) => first.and_then(read_hello),
     };
-    let (hello, ids) = match hello {
+    let (hello, holds) = match hello {
         Ok(hello) => hello,
         Err(status) => {
             debug!(peer, reason = status.message(), "a stream ended before its Hello");
@@ -91,15 +91,15 @@ async fn run(shared: Arc<Shared>, mut up: Streaming<FromProxy>, unnamed: Unnamed
     };
 
     let id = StreamId(shared.next_stream.fetch_add(1, Ordering::Relaxed));
-    let outbox = Arc::new(unnamed.named(id, hello.proxy, hello.takes_pushes));
+    let outbox = Arc::new(unnamed.named(id, hello));
     let stream: Arc<dyn ProxyStream> = Arc::clone(&outbox) as Arc<dyn ProxyStream>;
-    info!(proxy = stream.proxy(), stream = id.0, sessions = ids.len(), peer, "proxy attached");
+    info!(proxy = stream.proxy(), stream = id.0, sessions = holds.len(), peer, "proxy attached");
     shared.sessions.metrics().streams_opened.count();
     outbox.send(to_proxy::Kind::Welcome(Welcome {
         contract: CONTRACT,
         companion: shared.name.clone(),
     }));
-    let why = match shared.sessions.open(&stream, ids).await {
+    let why = match shared.sessions.open(&stream, holds).await {
         Ok(()) => {
             let why = listen(&shared, &mut up, &outbox, &stream).await;
             shared.sessions.close(id);
@@ -162,20 +162,20 @@ fn take(
         }
         Some(from_proxy::Kind::Activate(activate)) => {
             let reference = activate.r#ref;
-            match SessionId::try_from(activate.session_id.as_slice()) {
-                Ok(session) => drop(tokio::spawn(async move {
-                    shared.sessions.activate(&stream, reference, session).await;
+            match hold(&activate.session_id, activate.hold) {
+                Some(hold) => drop(tokio::spawn(async move {
+                    shared.sessions.activate(&stream, reference, hold).await;
                 })),
-                Err(_) => {
+                None => {
                     let refused = Some("a session id has 16 bytes");
                     stream.tell(Word::Activated { reference, refused });
                 }
             }
         }
         Some(from_proxy::Kind::Ended(ended)) => {
-            if let Ok(session) = SessionId::try_from(ended.session_id.as_slice()) {
+            if let Some(hold) = hold(&ended.session_id, ended.hold) {
                 drop(tokio::spawn(async move {
-                    shared.sessions.ended(stream.id(), session).await;
+                    shared.sessions.ended(stream.id(), hold).await;
                 }));
             }
         }
@@ -213,7 +213,12 @@ fn attempt(login: Login) -> Attempt {
     }
 }
 
-fn read_hello(first: Option<FromProxy>) -> Result<(Hello, Vec<SessionId>), Status> {
+fn hold(session: &[u8], number: u64) -> Option<Hold> {
+    let session = SessionId::try_from(session).ok()?;
+    Some(Hold { session, number: HoldNumber(number) })
+}
+
+fn read_hello(first: Option<FromProxy>) -> Result<(Hello, Vec<Hold>), Status> {
     let Some(FromProxy { kind: Some(from_proxy::Kind::Hello(mut hello)) }) = first else {
         return Err(Status::failed_precondition("the first message must be a Hello"));
     };
@@ -231,10 +236,13 @@ fn read_hello(first: Option<FromProxy>) -> Result<(Hello, Vec<SessionId>), Statu
             "`proxy` must be a name of 1 to {MAX_PROXY_NAME_BYTES} bytes"
         )));
     }
-    let ids = std::mem::take(&mut hello.sessions)
+    // A proxy of before knows no holds, and holds none but those of its time.
+    let numbers = std::mem::take(&mut hello.holds).into_iter().chain(std::iter::repeat(0));
+    let holds = std::mem::take(&mut hello.sessions)
         .iter()
-        .map(|id| SessionId::try_from(id.as_slice()))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Status::invalid_argument("`sessions`: a session id has 16 bytes"))?;
-    Ok((hello, ids))
+        .zip(numbers)
+        .map(|(session, number)| hold(session, number))
+        .collect::<Option<_>>()
+        .ok_or_else(|| Status::invalid_argument("`sessions`: a session id has 16 bytes"))?;
+    Ok((hello, holds))
 }

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use meshgate_proto::edge::v1::{
-    Activated, Kick, LoginAccepted, LoginRefused, Push, Refusal as RefusalNumber, ToProxy, push,
-    to_proxy::Kind,
+    Activated, Hello, Kick, LoginAccepted, LoginRefused, Push, Refusal as RefusalNumber, ToProxy,
+    push, to_proxy::Kind,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +27,7 @@ pub struct Outbox {
     id: StreamId,
     proxy: String,
     takes_pushes: bool,
+    worker: u64,
     queue: mpsc::Sender<ToProxy>,
     cut: Mutex<Option<oneshot::Sender<Status>>>,
 }
@@ -50,9 +51,10 @@ pub fn channel() -> (Unnamed, Downward) {
 }
 
 impl Unnamed {
-    pub fn named(self, id: StreamId, proxy: String, takes_pushes: bool) -> Outbox {
+    pub fn named(self, id: StreamId, hello: Hello) -> Outbox {
+        let Hello { proxy, worker, takes_pushes, .. } = hello;
         let cut = Mutex::new(Some(self.cut));
-        Outbox { id, proxy, takes_pushes, queue: self.queue, cut }
+        Outbox { id, proxy, takes_pushes, worker, queue: self.queue, cut }
     }
 
     pub fn cut(self, status: Status) {
@@ -106,6 +108,10 @@ impl ProxyStream for Outbox {
         self.takes_pushes
     }
 
+    fn worker(&self) -> u64 {
+        self.worker
+    }
+
     fn tell(&self, word: Word) {
         self.send(message(word));
     }
@@ -135,7 +141,8 @@ impl Stream for Downward {
 fn message(word: Word) -> Kind {
     match word {
         Word::Accepted(accepted) => {
-            let Accepted { reference, session, reply, keys } = *accepted;
+            let activate = accepted.pends();
+            let Accepted { reference, session, reply, keys, .. } = *accepted;
             let (client_to_server_key, server_to_client_key) = keys
                 .map(|keys| (keys.client_to_server.to_vec(), keys.server_to_client.to_vec()))
                 .unwrap_or_default();
@@ -149,12 +156,14 @@ fn message(word: Word) -> Kind {
                 expires_at_ms: session.expires_at.0,
                 client_to_server_key,
                 server_to_client_key,
+                hold: session.hold.0,
+                activate,
             })
         }
         Word::Refused { reference, why } => {
             let refusal = why.refusal();
             let number = match refusal {
-                Refusal::Unauthenticated => RefusalNumber::Unauthenticated,
+                Refusal::Unauthenticated | Refusal::NotResumed => RefusalNumber::Unauthenticated,
                 Refusal::Expired => RefusalNumber::Expired,
                 Refusal::LoggedIn | Refusal::TryAgain => RefusalNumber::TryAgain,
                 Refusal::Malformed => RefusalNumber::Malformed,
@@ -169,10 +178,11 @@ fn message(word: Word) -> Kind {
             r#ref: reference,
             refused: refused.unwrap_or_default().into(),
         }),
-        Word::Kick { session, farewell } => Kind::Kick(Kick {
-            session_id: session.as_bytes().to_vec(),
+        Word::Kick { hold, farewell } => Kind::Kick(Kick {
+            session_id: hold.session.as_bytes().to_vec(),
             reason: farewell.reason,
             code: farewell.code,
+            hold: hold.number.0,
         }),
         Word::Push { reference, sessions, parcel } => Kind::Push(Push {
             r#ref: reference,
@@ -191,17 +201,17 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
-    use crate::domain::session::{Farewell, SessionId};
+    use crate::domain::session::{Farewell, Hold, HoldNumber, SessionId};
 
     fn kick(outbox: &Outbox) {
-        let session = SessionId::from_bytes([1; 16]);
-        outbox.tell(Word::Kick { session, farewell: Farewell::new("bye") });
+        let hold = Hold { session: SessionId::from_bytes([1; 16]), number: HoldNumber(1 << 32) };
+        outbox.tell(Word::Kick { hold, farewell: Farewell::new("bye") });
     }
 
     #[tokio::test]
     async fn a_proxy_that_does_not_read_is_cut_with_a_reason() {
         let (unnamed, mut downward) = channel();
-        let outbox = unnamed.named(StreamId(1), "p".into(), true);
+        let outbox = unnamed.named(StreamId(1), Hello { proxy: "p".into(), ..Hello::default() });
         (0..QUEUE).for_each(|_| kick(&outbox));
         assert!(!outbox.queue.is_closed());
         kick(&outbox);
@@ -214,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_queued_goes_out_after_the_outbox_is_gone() {
         let (unnamed, mut downward) = channel();
-        let outbox = unnamed.named(StreamId(1), "p".into(), true);
+        let outbox = unnamed.named(StreamId(1), Hello { proxy: "p".into(), ..Hello::default() });
         kick(&outbox);
         drop(outbox);
         assert!(downward.next().await.unwrap().is_ok());

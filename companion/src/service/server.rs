@@ -192,6 +192,8 @@ impl scrape::Source for Numbers {
         Gauges {
             sessions_pending: census.pending,
             sessions_live: census.live,
+            stored_live: self.sessions.stored().live,
+            stored_away: self.sessions.stored().away,
             streams: census.streams,
             logins_under_way: self.logins.under_way(),
             store_healthy: self.sessions.store().healthy(),
@@ -223,13 +225,16 @@ async fn watch_certificates(certificates: Vec<(&'static str, Arc<Tls>)>) {
     }
 }
 
-/// Ends what expires. Never gives up: a store that is away comes back.
+/// Ends what is over, and says which workers are attached. Never gives up: a store that is away
+/// comes back.
 async fn sweep(sessions: Arc<Sessions>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        sessions.beat().await;
         while let Ok(true) = sessions.sweep().await {}
+        sessions.take_count().await;
     }
 }
 

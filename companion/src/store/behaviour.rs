@@ -7,10 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Admission, Admitted, Listed, Page, Store};
+use super::{Admission, Admitted, Count, Listed, Page, Store, Sweep, Swept};
+
+mod moves;
+
+pub use moves::*;
+
 use crate::domain::credential::{CredentialId, Identity};
+use crate::domain::resume::Seed;
 use crate::domain::same_user::{Bound, Over, SameUser};
-use crate::domain::session::{Farewell, Mode, Session, SessionId};
+use crate::domain::session::{Farewell, HoldNumber, Mode, Session, SessionId};
 use crate::domain::time::UnixMillis;
 
 /// 2100-01-01; all times of these tests count from here.
@@ -43,6 +49,10 @@ pub fn session(number: u16, user: &str, expires: u64) -> Session {
         client: "demo/1".into(),
         created_at: at(5),
         expires_at: at(expires),
+        hold: HoldNumber(1 << 32 | 7),
+        worker: 5,
+        away_until: None,
+        seed: Some(Seed { key: [1; 8], salt: [2; 16], credential: Some([3; 32]) }),
     }
 }
 
@@ -56,7 +66,7 @@ pub fn uses(expires: u64, name: &str) -> Admission {
 }
 
 fn under(rule: SameUser, session: &Session, now: u64) -> Admission {
-    Admission { bound: rule.bound(session, at(now)), ..lives(session) }
+    Admission { bound: rule.bound(session, at(now), false), ..lives(session) }
 }
 
 pub fn page(user: Option<&str>, after: Option<SessionId>, limit: usize) -> Page {
@@ -76,6 +86,10 @@ const REPLACE: SameUser = SameUser::Replace { code: 7 };
 
 type Tested = Arc<dyn Store>;
 
+pub async fn sweep(store: &Tested, now: u64) -> Result<Swept, super::StoreError> {
+    store.sweep(Sweep { now: at(now), lost_until: None }).await
+}
+
 async fn ids(store: &Tested, user: Option<&str>) -> Vec<SessionId> {
     let sessions = store.list(page(user, None, 10_000)).await.unwrap().sessions;
     sessions.iter().map(|session| session.id).collect()
@@ -92,7 +106,7 @@ pub async fn a_session_is_found_whole_until_it_ends(store: Tested) {
     assert_eq!(store.find(vec![ada.id]).await, Ok(vec![None]));
     assert_eq!(store.list(page(Some("ada"), None, 10)).await, Ok(Listed::default()));
     assert_eq!(store.list(page(None, None, 10)).await.unwrap().sessions, [bob]);
-    assert_eq!(store.count().await, Ok(1));
+    assert_eq!(store.count().await, Ok(Count { live: 1, away: 0 }));
 }
 
 pub async fn a_credential_works_once_also_among_fifty_at_the_same_moment(store: Tested) {
@@ -140,16 +154,16 @@ pub async fn a_sweep_takes_what_expired_in_bounded_steps(store: Tested) {
         let expires = if number < 500 { u64::from(number) } else { 10_000 };
         store.admit(lives(&session(number, "ada", expires))).await.unwrap();
     }
-    let first = store.sweep(at(499)).await.unwrap();
+    let first = sweep(&store, 499).await.unwrap();
     assert_eq!((first.sessions.len(), first.more), (256, true));
-    let second = store.sweep(at(499)).await.unwrap();
+    let second = sweep(&store, 499).await.unwrap();
     assert_eq!((second.sessions.len(), second.more), (244, false));
-    assert_eq!(store.sweep(at(499)).await.unwrap().sessions, []);
+    assert_eq!(sweep(&store, 499).await.unwrap().sessions, []);
     assert_eq!(ids(&store, None).await.len(), 100);
     assert_eq!(ids(&store, Some("ada")).await.len(), 100);
     // An ended session leaves no trace for the sweep.
     store.end(vec![id(599)], None).await.unwrap();
-    assert_eq!(store.sweep(at(10_000)).await.unwrap().sessions.len(), 99);
+    assert_eq!(sweep(&store, 10_000).await.unwrap().sessions.len(), 99);
 }
 
 pub async fn the_next_session_of_a_user_is_refused_where_one_is_allowed(store: Tested) {
@@ -197,7 +211,7 @@ pub async fn a_newer_session_replaces_all_others_of_its_user(store: Tested) {
     replaced.sort_by_key(|session| session.id);
     assert_eq!(replaced, old);
     assert_eq!(ids(&store, None).await, [bob.id, new.id]);
-    assert_eq!(store.sweep(at(99)).await.unwrap().sessions, []);
+    assert_eq!(sweep(&store, 99).await.unwrap().sessions, []);
 }
 
 /// Fifty sessions of one user at the same moment; answers those that were refused and those that
@@ -242,13 +256,13 @@ pub async fn of_fifty_at_the_same_moment_the_last_one_stays(store: Tested) {
 }
 
 pub async fn without_a_bound_anybody_may_have_any_number(store: Tested) {
-    let bound = SameUser::Allow(None).bound(&session(1, "ada", 100), at(0));
+    let bound = SameUser::Allow(None).bound(&session(1, "ada", 100), at(0), false);
     assert_eq!(bound, None);
     assert_eq!(fifty(&store, SameUser::default()).await, (0, BTreeSet::new()));
     assert_eq!(ids(&store, Some("ada")).await.len(), 50);
     let farewell = Farewell { reason: "logged in elsewhere".into(), code: 7 };
-    let bound = REPLACE.bound(&session(1, "ada", 100), at(3)).unwrap();
-    assert_eq!(bound, Bound { user: "ada".into(), now: at(3), over: Over::End { farewell } });
+    let bound = REPLACE.bound(&session(1, "ada", 100), at(3), false).unwrap();
+    assert_eq!(bound, Bound { user: "ada".into(), now: at(3), over: Over::End, farewell });
 }
 
 /// Calls a macro with the names of all behaviours; it makes a test of each.
@@ -271,6 +285,18 @@ macro_rules! on_every_store {
             groups_and_memberships_are_bounded
             members_come_in_pages
             what_happens_is_told_in_its_order
+            a_session_goes_away_and_ends_when_its_time_is_over
+            a_session_goes_on_over_another_connection
+            what_goes_away_and_comes_back_is_told_and_stays_in_its_groups
+            of_fifty_that_take_over_at_the_same_moment_one_does
+            a_connection_that_was_overtaken_changes_nothing_any_more
+            what_cannot_be_resumed_ends_with_its_connection
+            sessions_of_a_lost_worker_go_away_and_come_back_with_it
+            sessions_of_a_lost_worker_end_where_they_have_no_time
+            sessions_of_a_worker_that_nobody_spoke_of_are_found_too
+            a_session_that_is_away_gives_way_to_a_new_one
+            a_session_that_is_away_can_be_kept_in_the_way
+            two_of_three_may_be_there_and_the_oldest_that_is_away_ends
         }
     };
 }

@@ -30,7 +30,14 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
     Login,
-    End { cause: Cause, farewell: Farewell },
+    /// Its client's connection is gone, or its proxy.
+    Away,
+    /// It was away, and lives again.
+    Back,
+    End {
+        cause: Cause,
+        farewell: Farewell,
+    },
 }
 
 impl Happened {
@@ -47,14 +54,17 @@ pub enum Cause {
     Kicked,
     Replaced,
     Expired,
+    /// It was away for too long.
+    GivenUp,
 }
 
 impl Cause {
-    const ALL: [(&'static str, Self); 4] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("closed", Self::Closed),
         ("kicked", Self::Kicked),
         ("replaced", Self::Replaced),
         ("expired", Self::Expired),
+        ("given_up", Self::GivenUp),
     ];
 
     pub fn name(self) -> &'static str {

@@ -8,9 +8,12 @@ use tokio::sync::{mpsc, watch};
 use super::groups::GroupStore;
 use super::history::{Bookmark, Event, History, TooOld};
 use super::relay::Relay;
-use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
+use super::{
+    Admission, Admitted, Answer, Count, Left, Listed, News, Page, Store, StoreError, Sweep, Swept,
+    Takeover,
+};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
-use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Metrics, Operation};
@@ -86,12 +89,32 @@ impl Store for Metered {
         self.timed(Operation::List, self.store.list(page))
     }
 
-    fn count(&self) -> Answer<u64> {
+    fn count(&self) -> Answer<Count> {
         self.timed(Operation::Count, self.store.count())
     }
 
-    fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
-        self.timed(Operation::Sweep, self.store.sweep(now))
+    fn take_over(&self, takeover: Takeover) -> Answer<bool> {
+        self.timed(Operation::TakeOver, self.store.take_over(takeover))
+    }
+
+    fn depart(
+        &self,
+        holds: Vec<Hold>,
+        until: Option<UnixMillis>,
+    ) -> Answer<Vec<(SessionId, Left)>> {
+        self.timed(Operation::Depart, self.store.depart(holds, until))
+    }
+
+    fn back(&self, holds: Vec<Hold>, worker: u64) -> Answer<Vec<bool>> {
+        self.timed(Operation::Back, self.store.back(holds, worker))
+    }
+
+    fn attached(&self, workers: Vec<u64>, until: UnixMillis) -> Answer<Vec<u64>> {
+        self.timed(Operation::Attached, self.store.attached(workers, until))
+    }
+
+    fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
+        self.timed(Operation::Sweep, self.store.sweep(sweep))
     }
 
     fn announce(&self, whom: &Whom, farewell: &Farewell) -> Answer<()> {

@@ -5,7 +5,10 @@
 //! | `meta` | text | u64; `version` is [`VERSION`] |
 //! | `sessions` | session id, 16 bytes | [`super::record`] |
 //! | `sessions_by_user` | user, 0x00, session id | nothing |
-//! | `sessions_by_expiry` | expiry (u64 BE, ms), session id | nothing |
+//! | `sessions_by_expiry` | when it ends (u64 BE, ms), session id | nothing |
+//! | `sessions_away` | session id | nothing |
+//! | `sessions_by_worker` | worker (u64 BE), session id, of live ones | nothing |
+//! | `workers` | worker (u64) | when it is lost (ms, u64) unless it is attached |
 //! | `used_credentials` | credential id, 24 bytes, expiry first | nothing |
 //!
 //! and those of groups ([`groups`]).
@@ -30,9 +33,12 @@ use self::writer::Write;
 use super::groups::GroupStore;
 use super::history::{Bookmark, Chronicle, Event, History, TooOld};
 use super::relay::Relay;
-use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
+use super::{
+    Admission, Admitted, Answer, Count, Left, Listed, News, Page, Store, StoreError, Sweep, Swept,
+    Takeover,
+};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
-use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 
@@ -151,7 +157,8 @@ fn check_version(database: &Database, path: &str) -> Result<(), OpenError> {
         Ok(meta) => {
             let version = meta.get("version").map_err(|error| broken(error.into()))?;
             match version.map(|version| version.value()) {
-                Some(VERSION) => Ok(()),
+                // Earlier companions made fewer tables.
+                Some(VERSION) => writer::create(database).map_err(broken),
                 Some(found) => Err(OpenError::Version { path: path.to_owned(), found }),
                 None => Err(OpenError::Foreign { path: path.to_owned() }),
             }
@@ -231,13 +238,33 @@ impl Store for RedbStore {
         })
     }
 
-    fn count(&self) -> Answer<u64> {
+    fn count(&self) -> Answer<Count> {
         self.read(tables::count)
     }
 
-    fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
-        let due = self.read(move |transaction| tables::due(transaction, now));
-        let sweep = self.write(|answer| Write::Sweep(now, answer));
+    fn take_over(&self, takeover: Takeover) -> Answer<bool> {
+        self.write(|answer| Write::TakeOver(Box::new(takeover), answer))
+    }
+
+    fn depart(
+        &self,
+        holds: Vec<Hold>,
+        until: Option<UnixMillis>,
+    ) -> Answer<Vec<(SessionId, Left)>> {
+        self.write(|answer| Write::Depart(holds, until, answer))
+    }
+
+    fn back(&self, holds: Vec<Hold>, worker: u64) -> Answer<Vec<bool>> {
+        self.write(|answer| Write::Back(holds, worker, answer))
+    }
+
+    fn attached(&self, workers: Vec<u64>, until: UnixMillis) -> Answer<Vec<u64>> {
+        self.write(|answer| Write::Attached(workers, until, answer))
+    }
+
+    fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
+        let due = self.read(move |transaction| tables::due(transaction, sweep));
+        let sweep = self.write(|answer| Write::Sweep(sweep, answer));
         let health = Arc::clone(&self.health);
         Box::pin(async move {
             // Nothing due costs no transaction; but a store that failed is tried again.

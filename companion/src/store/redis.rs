@@ -6,10 +6,13 @@
 //! | key | type | |
 //! |---|---|---|
 //! | `version` | string | [`VERSION`] |
-//! | `s:<session>` | hash | `user`, `proxy`, `expires` (ms), `record` ([`super::record`]) |
+//! | `s:<session>` | hash | `user`, `expires` (ms), `record` ([`super::record`]), `seed` if it can be resumed; and what changes, in place of what the record says: `proxy`, `worker`, `peer`, `client`, `hold`, `away` (ms) |
 //! | `sessions` | sorted set | all session ids, all with score 0: in their order |
 //! | `u:<user>` | sorted set | a user's session ids, likewise |
-//! | `expiry` | sorted set | session id and user, by expiry (ms) |
+//! | `away` | sorted set | those that are away, likewise |
+//! | `w:<worker>` | sorted set | a worker's live ones, likewise |
+//! | `workers` | sorted set | workers, by when they are lost unless they are attached (ms) |
+//! | `expiry` | sorted set | session id and user, by when it ends (ms) |
 //! | `g:<group>` | sorted set | the session ids of a group, likewise |
 //! | `m:<session>` | sorted set | the groups of a session, likewise |
 //! | `c:<credential>` | string | is there until the used credential expires |
@@ -22,7 +25,8 @@
 //! | `log-revision` | number | of the newest event of the history |
 //! | `log` | stream | the history, under ids `<revision>-0` |
 //!
-//! Session ids are 32 hexadecimal digits. Records and credentials expire by themselves, a minute
+//! Session ids are 32 hexadecimal digits, numbers of holds and workers 16. Records and credentials
+//! expire by themselves, a minute
 //! late for clocks that differ; a sweep takes sessions out of the indexes in the order of
 //! their expiry. Nothing is ever scanned.
 //!
@@ -30,17 +34,21 @@
 //! ([`follow`]), a third one the pushes of other replicas ([`relay`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use self::link::Link;
+use self::link::{Later, Link};
 use self::relay::RedisRelay;
 use self::scripts::Scripts;
 use super::relay::Relay;
-use super::{Admission, Admitted, Answer, Listed, News, Page, Store, StoreError, Swept};
-use crate::domain::session::{Farewell, Session, SessionId};
+use super::{
+    Admission, Admitted, Answer, Count, Left, Listed, News, Page, Store, StoreError, Sweep, Swept,
+    Takeover,
+};
+use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 use crate::store::record;
@@ -60,6 +68,11 @@ const VERSION: &str = "1";
 const SWEEP_SESSIONS: usize = 256;
 /// Sessions that one round trip fetches.
 const FETCH: usize = 1000;
+/// Sessions that one step gives back to their worker.
+const MOVES: usize = 256;
+/// How long a session is away of which it is not known whether it went on. What matters is that its
+/// client finds it and that it ends.
+const IN_DOUBT: Duration = Duration::from_secs(60);
 /// News that wait for the domain; beyond, they wait in the store.
 const NEWS: usize = 1024;
 
@@ -101,30 +114,64 @@ async fn fetch(
     for ids in ids.chunks(FETCH) {
         let mut pipe = redis::pipe();
         for id in ids {
-            pipe.hget(scripts.session_key(*id), "record");
+            pipe.cmd("HMGET").arg(scripts.session_key(*id)).arg(&FIELDS);
         }
-        let records: Vec<Option<Vec<u8>>> = link
+        let records: Vec<Fields> = link
             .run(|mut connection| async move { pipe.query_async(&mut connection).await })
             .await?;
-        for (id, record) in ids.iter().zip(records) {
-            found.push(record.map(|record| decode(*id, &record)).transpose()?);
+        for (id, fields) in ids.iter().zip(records) {
+            found.push(whole(*id, fields)?);
         }
     }
     Ok(found)
+}
+
+const FIELDS: [&str; 7] = ["record", "hold", "worker", "proxy", "peer", "client", "away"];
+type Text = Option<String>;
+type Fields = (Option<Vec<u8>>, Text, Text, Text, Text, Text, Text);
+
+/// The record, with what has changed since it was written.
+fn whole(id: SessionId, fields: Fields) -> Result<Option<Session>, StoreError> {
+    let (record, hold, worker, proxy, peer, client, away) = fields;
+    let Some(record) = record else { return Ok(None) };
+    let old = decode(id, &record)?;
+    Ok(Some(Session {
+        hold: hold.map_or(old.hold, |hold| scripts::hold_number(&hold)),
+        worker: worker.map_or(old.worker, |worker| scripts::hold_number(&worker).0),
+        proxy: proxy.unwrap_or(old.proxy),
+        peer: peer.unwrap_or(old.peer),
+        client: client.unwrap_or(old.client),
+        away_until: away.and_then(|away| away.parse().ok()).map(UnixMillis),
+        ..old
+    }))
 }
 
 fn decode(id: SessionId, record: &[u8]) -> Result<Session, StoreError> {
     record::decode(id, record).map_err(StoreError)
 }
 
-/// Of an answer `[id, record, …]`.
+/// The same, of texts in the order of [`FIELDS`] behind the record; '' for what is not there.
+fn assembled(id: SessionId, record: Vec<u8>, texts: [String; 6]) -> Result<Session, StoreError> {
+    // What an earlier companion wrote has none of these beside its record.
+    let newer = texts.first().is_some_and(|hold| !hold.is_empty());
+    let [hold, worker, proxy, peer, client, away] = texts;
+    let [hold, worker, proxy, peer, client] =
+        [hold, worker, proxy, peer, client].map(|text| newer.then_some(text));
+    let fields = (Some(record), hold, worker, proxy, peer, client, Some(away));
+    whole(id, fields)?.ok_or_else(|| StoreError("a session without a record".into()))
+}
+
+/// Of an answer of ids, each with what [`FIELDS`] say.
 fn sessions(answer: &[Vec<u8>]) -> Result<Vec<Session>, StoreError> {
+    let strange = || StoreError("the store answers what is no session".into());
     let mut sessions = Vec::new();
-    for pair in answer.chunks(2) {
-        let [id, record] = pair else { continue };
-        let id = std::str::from_utf8(id).ok().and_then(SessionId::from_hex);
-        let id = id.ok_or_else(|| StoreError("the store answers what is no session id".into()))?;
-        sessions.push(decode(id, record)?);
+    for parts in answer.chunks(FIELDS.len().saturating_add(1)) {
+        let [id, record, rest @ ..] = parts else { return Err(strange()) };
+        let text = |part: &Vec<u8>| String::from_utf8(part.clone()).map_err(|_| strange());
+        let id = SessionId::from_hex(&text(id)?).ok_or_else(strange)?;
+        let texts = rest.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let texts = texts.try_into().map_err(|_| strange())?;
+        sessions.push(assembled(id, record.clone(), texts)?);
     }
     Ok(sessions)
 }
@@ -138,7 +185,7 @@ impl Store for RedisStore {
             let answer: Result<Vec<Vec<u8>>, _> = link.call(call?).await;
             if answer.is_err() {
                 // It may have happened all the same; then it must not last.
-                link.end_later(id.into_iter().collect());
+                link.later(id.map(Later::End));
             }
             let answer = answer?;
             match answer.split_first() {
@@ -158,8 +205,8 @@ impl Store for RedisStore {
         Box::pin(async move {
             let answer: Result<Vec<Vec<u8>>, _> = link.call(call?).await;
             if answer.is_err() && farewell.is_none() {
-                // Their clients are gone, and nobody asks again.
-                link.end_later(ids);
+                // Nobody asks again.
+                link.later(ids.into_iter().map(Later::End));
             }
             sessions(&answer?)
         })
@@ -191,23 +238,96 @@ impl Store for RedisStore {
         })
     }
 
-    fn count(&self) -> Answer<u64> {
+    fn count(&self) -> Answer<Count> {
         let link = Arc::clone(&self.link);
-        let mut count = redis::cmd("ZCARD");
-        count.arg(self.scripts.key("sessions"));
+        let mut count = redis::pipe();
+        count.zcard(self.scripts.key("sessions")).zcard(self.scripts.key("away"));
         Box::pin(async move {
-            link.run(|mut connection| async move { count.query_async(&mut connection).await }).await
+            let (all, away): (u64, u64) = link
+                .run(|mut connection| async move { count.query_async(&mut connection).await })
+                .await?;
+            Ok(Count { live: all.saturating_sub(away), away })
         })
     }
 
-    fn sweep(&self, now: UnixMillis) -> Answer<Swept> {
+    fn take_over(&self, takeover: Takeover) -> Answer<bool> {
         let link = Arc::clone(&self.link);
-        let call = self.scripts.sweep(now, SWEEP_SESSIONS);
+        let (hold, now) = (takeover.session.hold(), takeover.now);
+        let call = self.scripts.take_over(takeover);
         Box::pin(async move {
-            let names: Vec<String> = link.call(call?).await?;
-            let more = names.len() >= SWEEP_SESSIONS;
-            let sessions = names.iter().filter_map(|name| SessionId::from_hex(name)).collect();
-            Ok(Swept { sessions, credentials: 0, more })
+            let answer: Result<i64, _> = link.call(call?).await;
+            if answer.is_err() {
+                // It may have happened all the same; then its client comes back with the token of
+                // this very connection, which must find the session.
+                link.later([Later::Leave(hold, Some(now.after(IN_DOUBT)))]);
+            }
+            Ok(answer? == 1)
+        })
+    }
+
+    fn depart(
+        &self,
+        holds: Vec<Hold>,
+        until: Option<UnixMillis>,
+    ) -> Answer<Vec<(SessionId, Left)>> {
+        let link = Arc::clone(&self.link);
+        let call = self.scripts.depart(&holds, until);
+        Box::pin(async move {
+            let answer: Result<Vec<String>, _> = link.call(call?).await;
+            if answer.is_err() {
+                // Their clients are gone, and nobody asks again.
+                link.later(holds.into_iter().map(|hold| Later::Leave(hold, until)));
+            }
+            let answer = answer?;
+            let left = answer.chunks(2).filter_map(|pair| {
+                let [id, what] = pair else { return None };
+                let left = if what == "away" { Left::Away } else { Left::Ended };
+                Some((SessionId::from_hex(id)?, left))
+            });
+            Ok(left.collect())
+        })
+    }
+
+    fn back(&self, holds: Vec<Hold>, worker: u64) -> Answer<Vec<bool>> {
+        let (link, scripts) = (Arc::clone(&self.link), Arc::clone(&self.scripts));
+        Box::pin(async move {
+            let mut counts = Vec::with_capacity(holds.len());
+            for holds in holds.chunks(MOVES) {
+                let answer: Vec<i64> = link.call(scripts.back(holds, worker)?).await?;
+                counts.extend(answer.into_iter().map(|counts| counts == 1));
+            }
+            Ok(counts)
+        })
+    }
+
+    fn attached(&self, workers: Vec<u64>, until: UnixMillis) -> Answer<Vec<u64>> {
+        let link = Arc::clone(&self.link);
+        let call = self.scripts.attached(&workers, until);
+        Box::pin(async move {
+            let unknown: Vec<String> = link.call(call?).await?;
+            Ok(unknown.iter().map(|worker| scripts::hold_number(worker).0).collect())
+        })
+    }
+
+    fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
+        let link = Arc::clone(&self.link);
+        let call = self.scripts.sweep(sweep, SWEEP_SESSIONS);
+        Box::pin(async move {
+            let answer: Vec<String> = link.call(call?).await?;
+            let mut swept = Swept::default();
+            for pair in answer.chunks(2) {
+                let [what, id] = pair else {
+                    swept.more = true;
+                    continue;
+                };
+                let Some(id) = SessionId::from_hex(id) else { continue };
+                match what.as_str() {
+                    "lost" => swept.lost.push(id),
+                    "given_up" => swept.given_up.push(id),
+                    _ => swept.sessions.push(id),
+                }
+            }
+            Ok(swept)
         })
     }
 

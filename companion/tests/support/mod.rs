@@ -2,18 +2,20 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ::redb::StorageBackend;
 use ::redb::backends::InMemoryBackend;
-use meshgate_companion::domain::handshake::{NOISE, NoiseKeys, prologue};
+use meshgate_companion::domain::handshake::{NOISE, NOISE_RESUME, NoiseKeys, prologue};
 use meshgate_companion::domain::jwt::JwtKeys;
 use meshgate_companion::domain::key::{Key, Kind};
 use meshgate_companion::domain::login::{Keys, Logins, Policy};
+use meshgate_companion::domain::resume::ResumeKeys;
 use meshgate_companion::domain::sessions::Sessions;
 use meshgate_companion::domain::ticket::{Issuer, Payload, TicketKeys};
 use meshgate_companion::domain::time::{Clock, ManualClock, UnixMillis};
@@ -21,13 +23,16 @@ use meshgate_companion::service::rights::{Gate, Rights, Side};
 use meshgate_companion::service::server::{Companion, Endpoint, serve};
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::admin_client::AdminClient;
+use meshgate_proto::admin::v1::{KickSessionsRequest, kick_sessions_request};
 use meshgate_proto::app::v1::app_client::AppClient;
 use meshgate_proto::edge::v1::edge_client::EdgeClient;
 use meshgate_proto::edge::v1::{
     Activate, Activated, Ended, FromProxy, Hello, Kick, Login, LoginAccepted, LoginRefused, Mode,
     Push, Pushed, Refusal, ToProxy, from_proxy, to_proxy,
 };
-use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
+use meshgate_proto::session::v1::{
+    LoginReply, LoginRequest, ResumeToken, login_request::Credential,
+};
 use prost::Message as _;
 use snow::{Builder, HandshakeState};
 use tokio::net::TcpListener;
@@ -79,6 +84,7 @@ impl KeyRing {
                 .unwrap_or_else(|| self.ticket.clone())])
             .unwrap(),
             jwt: JwtKeys::new([self.jwk.as_bytes()], self.issuers.clone()).unwrap(),
+            resume: ResumeKeys::derive([&self.noise]),
         }
     }
 
@@ -211,17 +217,42 @@ async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
+/// The latest hold on each session that any proxy here got, as its filter would know it.
+fn holds() -> MutexGuard<'static, HashMap<Vec<u8>, u64>> {
+    static HOLDS: LazyLock<Mutex<HashMap<Vec<u8>, u64>>> = LazyLock::new(Mutex::default);
+    HOLDS.lock().unwrap()
+}
+
+/// A proxy of one name has one worker here.
+pub fn worker(proxy: &str) -> u64 {
+    proxy.bytes().fold(1, |number, byte| number << 8 | u64::from(byte))
+}
+
 /// One worker of a proxy.
 pub struct Proxy {
     up: mpsc::Sender<FromProxy>,
     down: Streaming<ToProxy>,
     next_ref: u64,
+    /// The latest of each session on this worker.
+    holds: HashMap<Vec<u8>, u64>,
 }
 
 impl Proxy {
     pub async fn attach(address: &str, name: &str, sessions: Vec<Vec<u8>>) -> Self {
-        let hello = Hello { contract: 1, proxy: name.into(), sessions, takes_pushes: true };
+        let numbers = {
+            let known = holds();
+            sessions.iter().map(|id| known.get(id).copied().unwrap_or_default()).collect()
+        };
+        let hello = Hello {
+            contract: 1,
+            proxy: name.into(),
+            sessions,
+            holds: numbers,
+            worker: worker(name),
+            takes_pushes: true,
+        };
         let mut proxy = Self::open(address).await;
+        proxy.holds = hello.sessions.iter().cloned().zip(hello.holds.iter().copied()).collect();
         proxy.send(from_proxy::Kind::Hello(hello)).await;
         match proxy.next().await {
             to_proxy::Kind::Welcome(welcome) => assert_eq!(welcome.contract, 1),
@@ -241,7 +272,7 @@ impl Proxy {
         let mut client = EdgeClient::new(channel);
         let (up, queue) = mpsc::channel(64);
         let down = soon(client.attach(ReceiverStream::new(queue))).await?.into_inner();
-        Ok(Self { up, down, next_ref: 1 })
+        Ok(Self { up, down, next_ref: 1, holds: HashMap::new() })
     }
 
     pub async fn send(&self, kind: from_proxy::Kind) {
@@ -292,6 +323,8 @@ impl Proxy {
         match self.next().await {
             to_proxy::Kind::LoginAccepted(accepted) => {
                 assert_eq!(accepted.r#ref, reference);
+                holds().insert(accepted.session_id.clone(), accepted.hold);
+                self.holds.insert(accepted.session_id.clone(), accepted.hold);
                 Ok(accepted)
             }
             to_proxy::Kind::LoginRefused(refused) => {
@@ -303,9 +336,14 @@ impl Proxy {
     }
 
     pub async fn activate(&mut self, session_id: &[u8]) -> Activated {
+        let hold = self.holds.get(session_id).copied().unwrap_or_default();
+        self.activate_hold(session_id, hold).await
+    }
+
+    pub async fn activate_hold(&mut self, session_id: &[u8], hold: u64) -> Activated {
         let reference = self.next_ref;
         self.next_ref += 1;
-        let activate = Activate { r#ref: reference, session_id: session_id.to_vec() };
+        let activate = Activate { r#ref: reference, session_id: session_id.to_vec(), hold };
         self.send(from_proxy::Kind::Activate(activate)).await;
         match self.next().await {
             to_proxy::Kind::Activated(activated) => {
@@ -316,8 +354,22 @@ impl Proxy {
         }
     }
 
+    /// Activates a session that another connection of this worker holds, which is told to go; answers
+    /// the hold of that one.
+    pub async fn activate_and_hear_kick(&mut self, session_id: &[u8]) -> u64 {
+        let hold = self.holds.get(session_id).copied().unwrap_or_default();
+        assert_eq!(self.activate_hold(session_id, hold).await.refused, "");
+        self.kicked().await.hold
+    }
+
     pub async fn ended(&self, session_id: &[u8]) {
-        self.send(from_proxy::Kind::Ended(Ended { session_id: session_id.to_vec() })).await;
+        let hold = self.holds.get(session_id).copied().unwrap_or_default();
+        self.ended_hold(session_id, hold).await;
+    }
+
+    pub async fn ended_hold(&self, session_id: &[u8], hold: u64) {
+        let ended = Ended { session_id: session_id.to_vec(), hold };
+        self.send(from_proxy::Kind::Ended(ended)).await;
     }
 
     pub async fn kicked(&mut self) -> Kick {
@@ -364,6 +416,11 @@ impl Proxy {
     }
 }
 
+pub fn kick_request(session_id: &[u8]) -> KickSessionsRequest {
+    let whom = kick_sessions_request::Whom::SessionId(session_id.to_vec());
+    KickSessionsRequest { whom: Some(whom), reason: "out".into(), code: 0 }
+}
+
 /// A disk in memory that can be broken.
 #[derive(Debug, Default, Clone)]
 pub struct Disk {
@@ -407,6 +464,7 @@ impl StorageBackend for Disk {
 /// A client's side of a Noise login, written against the text of the protocol.
 pub struct NoiseClient {
     state: HandshakeState,
+    kind: u8,
     pub message: Vec<u8>,
 }
 
@@ -417,27 +475,54 @@ impl NoiseClient {
     }
 
     pub fn with(key: &Key, layout: &str, audience: &str, payload: &[u8]) -> Self {
-        let public = key.public().unwrap();
         let bound = prologue(layout, audience, key.id().as_bytes()).unwrap();
-        let mut state = Builder::new(NOISE.parse().unwrap())
+        Self::start(key, 1, &bound, None, payload)
+    }
+
+    /// Comes back with a token.
+    pub fn resuming(key: &Key, layout: &str, audience: &str, token: &ResumeToken) -> Self {
+        let mut bound = prologue(layout, audience, key.id().as_bytes()).unwrap();
+        bound.push(u8::try_from(token.id.len()).unwrap());
+        bound.extend_from_slice(&token.id);
+        let request = LoginRequest { credential: None, client: "test/2".into() };
+        Self::start(key, 2, &bound, Some(token), &request.encode_to_vec())
+    }
+
+    fn start(
+        key: &Key,
+        kind: u8,
+        bound: &[u8],
+        token: Option<&ResumeToken>,
+        payload: &[u8],
+    ) -> Self {
+        let public = key.public().unwrap();
+        let pattern = if token.is_some() { NOISE_RESUME } else { NOISE };
+        let secret = token.map(|token| <[u8; 32]>::try_from(token.secret.as_slice()).unwrap());
+        let mut builder = Builder::new(pattern.parse().unwrap())
             .remote_public_key(public.bytes().expose())
             .unwrap()
-            .prologue(&bound)
-            .unwrap()
-            .build_initiator()
+            .prologue(bound)
             .unwrap();
+        if let Some(secret) = &secret {
+            builder = builder.psk(0, secret).unwrap();
+        }
+        let mut state = builder.build_initiator().unwrap();
         let mut noise = vec![0; payload.len() + 48];
         let length = state.write_message(payload, &mut noise).unwrap();
         noise.truncate(length);
-        let mut message = vec![1, 1, u8::try_from(key.id().len()).unwrap()];
+        let mut message = vec![1, kind, u8::try_from(key.id().len()).unwrap()];
         message.extend_from_slice(key.id().as_bytes());
+        if let Some(token) = token {
+            message.push(u8::try_from(token.id.len()).unwrap());
+            message.extend_from_slice(&token.id);
+        }
         message.extend_from_slice(&noise);
-        Self { state, message }
+        Self { state, kind, message }
     }
 
     /// The reply, and the keys of both directions.
     pub fn finish(mut self, reply: &[u8]) -> (LoginReply, Vec<u8>, Vec<u8>) {
-        assert_eq!(reply[..2], [1, 1]);
+        assert_eq!(reply[..2], [1, self.kind]);
         let mut payload = vec![0; reply.len()];
         let length = self.state.read_message(&reply[2..], &mut payload).unwrap();
         let reply = LoginReply::decode(&payload[..length]).unwrap();

@@ -350,11 +350,9 @@ impl Bridge {
     pub(super) fn session_over(&mut self, worker: &mut Worker) {
         self.session.end();
         self.parked = None;
-        if let Some(session) = self.tally.session
-            && !std::mem::replace(&mut self.tally.session_ended, true)
-        {
+        if self.tally.session.is_some() && !std::mem::replace(&mut self.tally.session_ended, true) {
             worker.metrics.add(Metric::Sessions, -1);
-            worker.link.ended(session);
+            worker.link.forget(self.id);
         }
     }
 }

@@ -22,8 +22,8 @@ pub(super) enum Step {
     Wait,
 }
 
-/// The first sealed frame of a session: it was opened to see whether it is genuine, and waits
-/// for the companion's activation.
+/// The first frame of a pending session, opened if it was sealed, to see whether it is genuine: it
+/// waits for the companion's activation.
 pub(super) struct Parked {
     raw: Vec<u8>,
     body: Vec<u8>,
@@ -147,6 +147,11 @@ impl Bridge {
             self.login(now, terms, frame, worker);
             return Step::Next;
         }
+        if let Some(hold) = self.session.prove() {
+            self.parked = Some(Parked { raw: frame.raw.to_vec(), body: frame.body.to_vec() });
+            worker.link.activate(now, self.id, hold);
+            return Step::Next;
+        }
         if self.upstream == Upstream::Open && !self.leg.has_room() && !self.leg.is_draining() {
             return Step::Wait;
         }
@@ -195,9 +200,9 @@ impl Bridge {
                     opened.body = body;
                     self.request(now, terms, &opened, worker);
                 }
-                Ok(Opened { body, activate: Some(session) }) => {
+                Ok(Opened { body, activate: Some(hold) }) => {
                     self.parked = Some(Parked { raw: frame.raw.to_vec(), body: body.to_vec() });
-                    worker.link.activate(now, self.id, session);
+                    worker.link.activate(now, self.id, hold);
                 }
                 Err(_) => {
                     worker.metrics.count(Labelled::PeerErrors, "seal_broken");

@@ -320,6 +320,8 @@ fn request(command: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
 fn accepted() -> Accepted {
     Accepted {
         session: SessionId::from_slice(&[5; 16]).unwrap(),
+        hold: 1 << 32,
+        activate: false,
         reply: b"welcome".to_vec(),
         user: "ann".into(),
         claims: Default::default(),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::session::login::{Mode, SessionId};
+use crate::session::login::{Hold, Mode, SessionId};
 use crate::time::Moment;
 
 /// A connection that the companion has to do with.
@@ -25,25 +25,25 @@ pub(super) enum Stage {
     },
     /// Accepted; nothing asked.
     Pending {
-        session: SessionId,
+        hold: Hold,
     },
     /// An answer is due.
     Activation {
-        session: SessionId,
+        hold: Hold,
         sent: bool,
     },
     Live {
-        session: SessionId,
+        hold: Hold,
     },
 }
 
 impl Stage {
-    pub const fn session(&self) -> Option<SessionId> {
+    pub const fn hold(&self) -> Option<Hold> {
         match self {
             Self::Login { .. } => None,
-            Self::Pending { session }
-            | Self::Activation { session, .. }
-            | Self::Live { session } => Some(*session),
+            Self::Pending { hold } | Self::Activation { hold, .. } | Self::Live { hold } => {
+                Some(*hold)
+            }
         }
     }
 
@@ -56,8 +56,10 @@ impl Stage {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     entries: HashMap<u32, Entry, Spread>,
-    /// The connection of each session in `entries`.
-    sessions: HashMap<SessionId, u32, Spread>,
+    /// The connection of each hold in `entries`.
+    holds: HashMap<Hold, u32, Spread>,
+    /// The connection that each session lives on.
+    live: HashMap<SessionId, u32, Spread>,
     /// Of the references that wait, in their order. The first one waits; among the others are
     /// some that were answered, but never more than wait and [`STALE`].
     deadlines: VecDeque<(Moment, u64)>,
@@ -71,8 +73,11 @@ impl Book {
     /// Deadlines are given in their order: all have the same time to go.
     pub fn insert(&mut self, connection: u32, entry: Entry) {
         self.remove(connection);
-        if let Some(session) = entry.stage.session() {
-            self.sessions.insert(session, connection);
+        if let Some(hold) = entry.stage.hold() {
+            self.holds.insert(hold, connection);
+        }
+        if let Stage::Live { hold } = entry.stage {
+            self.live.insert(hold.session, connection);
         }
         if entry.stage.waits() {
             self.waiting = self.waiting.saturating_add(1);
@@ -84,8 +89,11 @@ impl Book {
 
     pub fn remove(&mut self, connection: u32) -> Option<Entry> {
         let entry = self.entries.remove(&connection)?;
-        if let Some(session) = entry.stage.session() {
-            self.sessions.remove(&session);
+        if let Some(hold) = entry.stage.hold() {
+            self.holds.remove(&hold);
+            if self.live.get(&hold.session) == Some(&connection) {
+                self.live.remove(&hold.session);
+            }
         }
         if entry.stage.waits() {
             self.waiting = self.waiting.saturating_sub(1);
@@ -126,21 +134,19 @@ impl Book {
         self.entries.contains_key(&connection)
     }
 
-    pub fn connection(&self, session: SessionId) -> Option<u32> {
-        self.sessions.get(&session).copied()
+    pub fn connection(&self, hold: Hold) -> Option<u32> {
+        self.holds.get(&hold).copied()
     }
 
-    /// The connection of a session, if it lives.
+    /// The connection that a session lives on; the newest one where it moved from one to another.
     pub fn live_connection(&self, session: SessionId) -> Option<u32> {
-        let connection = self.connection(session)?;
-        let entry = self.entries.get(&connection)?;
-        matches!(entry.stage, Stage::Live { .. }).then_some(connection)
+        self.live.get(&session).copied()
     }
 
-    /// The session of a connection that may be activated.
-    pub fn pending_session(&self, connection: u32) -> Option<SessionId> {
+    /// The hold of a connection that may be activated.
+    pub fn pending_hold(&self, connection: u32) -> Option<Hold> {
         match self.entries.get(&connection)?.stage {
-            Stage::Pending { session } => Some(session),
+            Stage::Pending { hold } => Some(hold),
             _ => None,
         }
     }
@@ -150,7 +156,7 @@ impl Book {
     }
 
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.holds.len()
     }
 
     pub fn next_deadline(&self) -> Option<Moment> {
@@ -180,8 +186,8 @@ impl Book {
         (logins, activations)
     }
 
-    pub fn all_sessions(&self) -> impl Iterator<Item = &SessionId> {
-        self.sessions.keys()
+    pub fn all_holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.keys()
     }
 }
 

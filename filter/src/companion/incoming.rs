@@ -1,6 +1,6 @@
 //! What the stream brings: its coming and going, the companion's messages, and time passing.
 
-use crate::session::login::{Accepted, Mode, Refusal, SessionId};
+use crate::session::login::{Accepted, Hold, Mode, Refusal};
 use crate::time::Moment;
 
 use super::book::{Entry, Stage};
@@ -71,10 +71,10 @@ impl Link {
         if sent {
             self.silent = self.silent.saturating_add(1);
         }
-        match entry.stage.session() {
-            Some(session) => {
+        match entry.stage.hold() {
+            Some(hold) => {
                 // It may have been activated and the answer is late.
-                self.report_ended(session);
+                self.report_ended(hold);
                 let text = Refusal::TryAgain.text().to_owned();
                 self.answer(connection, Outcome::ActivationRefused { text });
             }
@@ -103,8 +103,8 @@ impl Link {
 
     fn incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Accepted { reference, session, accepted } => {
-                self.login_accepted(reference, session, accepted);
+            Incoming::Accepted { reference, hold, accepted } => {
+                self.login_accepted(reference, hold, accepted);
             }
             Incoming::Refused { reference, refusal, text } => {
                 if let Some((connection, Stage::Login { sent: true, .. })) =
@@ -115,8 +115,8 @@ impl Link {
                 }
             }
             Incoming::Activated { reference, refused } => self.activated(reference, refused),
-            Incoming::Kick { session, reason, code } => {
-                if let Some(connection) = self.book.connection(session) {
+            Incoming::Kick { hold, reason, code } => {
+                if let Some(connection) = self.book.connection(hold) {
                     self.answer(connection, Outcome::Kick { reason, code });
                 }
             }
@@ -133,16 +133,16 @@ impl Link {
     fn login_accepted(
         &mut self,
         reference: u64,
-        session: Option<SessionId>,
+        hold: Option<Hold>,
         accepted: Result<Accepted, &'static str>,
     ) {
-        let known = session.and_then(|session| self.book.connection(session));
+        let known = hold.and_then(|hold| self.book.connection(hold));
         let Some((connection, Stage::Login { mode, sent: true })) = self.book.asked(reference)
         else {
             // Too late: the connection is gone or was told to try again. A repeated answer of
             // a session that lives here ends nothing.
-            if let (Some(session), None) = (session, known) {
-                self.report_ended(session);
+            if let (Some(hold), None) = (hold, known) {
+                self.report_ended(hold);
             }
             return;
         };
@@ -157,18 +157,16 @@ impl Link {
         };
         match (accepted, fault) {
             (Ok(accepted), None) => {
-                let session = accepted.session;
-                let stage = match mode {
-                    Mode::Noise => Stage::Pending { session },
-                    _ => Stage::Live { session },
-                };
+                let hold = accepted.hold();
+                let pends = mode == Mode::Noise || accepted.activate;
+                let stage = if pends { Stage::Pending { hold } } else { Stage::Live { hold } };
                 self.book.insert(connection, Entry { reference, deadline: Moment::MAX, stage });
                 self.answer(connection, Outcome::LoginAccepted(accepted));
             }
             (_, fault) => {
                 self.stream.note(Event::Fault(fault.unwrap_or_default()));
-                if let (Some(session), None) = (session, known) {
-                    self.report_ended(session);
+                if let (Some(hold), None) = (hold, known) {
+                    self.report_ended(hold);
                 }
                 self.answer(connection, try_again());
             }
@@ -176,22 +174,21 @@ impl Link {
     }
 
     fn activated(&mut self, reference: u64, refused: Option<String>) {
-        let Some((connection, Stage::Activation { session, sent: true })) =
-            self.book.asked(reference)
+        let Some((connection, Stage::Activation { hold, sent: true })) = self.book.asked(reference)
         else {
             return;
         };
         self.book.remove(connection);
         match refused {
             None => {
-                let stage = Stage::Live { session };
+                let stage = Stage::Live { hold };
                 self.book.insert(connection, Entry { reference, deadline: Moment::MAX, stage });
                 self.answer(connection, Outcome::Activated);
             }
             Some(text) => {
                 // If it lived after all (the answer that said so was lost with its stream),
                 // it does no more.
-                self.report_ended(session);
+                self.report_ended(hold);
                 self.answer(connection, Outcome::ActivationRefused { text });
             }
         }

@@ -4,7 +4,7 @@ use meshgate_proto::edge::v1 as edge;
 use prost::Message;
 use zeroize::Zeroize;
 
-use crate::session::login::{Accepted, Mode, Refusal, SessionId};
+use crate::session::login::{Accepted, Hold, Mode, Refusal, SessionId};
 use crate::session::seal::{TrafficKey, TrafficKeys};
 
 use super::push::{MAX_BODY, MAX_SESSIONS, Push, PushCommand};
@@ -18,11 +18,18 @@ pub(super) fn name(given: &str) -> String {
     if name.is_empty() { "unnamed".to_owned() } else { name }
 }
 
-pub(super) fn hello<'a>(proxy: &str, sessions: impl Iterator<Item = &'a SessionId>) -> Vec<u8> {
+pub(super) fn hello<'a>(
+    proxy: &str,
+    worker: u64,
+    holds: impl Iterator<Item = &'a Hold>,
+) -> Vec<u8> {
+    let (sessions, holds) = holds.map(|hold| (bytes(hold), hold.number)).unzip();
     encode(edge::from_proxy::Kind::Hello(edge::Hello {
         contract: CONTRACT,
         proxy: proxy.to_owned(),
-        sessions: sessions.map(bytes).collect(),
+        sessions,
+        holds,
+        worker,
         takes_pushes: true,
     }))
 }
@@ -43,15 +50,17 @@ pub(super) fn login(reference: u64, login: &LoginRequest<'_>) -> Vec<u8> {
     }))
 }
 
-pub(super) fn activate(reference: u64, session: SessionId) -> Vec<u8> {
+pub(super) fn activate(reference: u64, hold: Hold) -> Vec<u8> {
     encode(edge::from_proxy::Kind::Activate(edge::Activate {
         r#ref: reference,
-        session_id: bytes(&session),
+        session_id: bytes(&hold),
+        hold: hold.number,
     }))
 }
 
-pub(super) fn ended(session: SessionId) -> Vec<u8> {
-    encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id: bytes(&session) }))
+pub(super) fn ended(hold: Hold) -> Vec<u8> {
+    let (session_id, hold) = (bytes(&hold), hold.number);
+    encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id, hold }))
 }
 
 /// The reason is cut like every text.
@@ -64,8 +73,8 @@ fn encode(kind: edge::from_proxy::Kind) -> Vec<u8> {
     edge::FromProxy { kind: Some(kind) }.encode_to_vec()
 }
 
-fn bytes(session: &SessionId) -> Vec<u8> {
-    session.as_bytes().to_vec()
+fn bytes(hold: &Hold) -> Vec<u8> {
+    hold.session.as_bytes().to_vec()
 }
 
 /// A message of the companion.
@@ -75,10 +84,10 @@ pub(super) enum Incoming {
         contract: u32,
         companion: String,
     },
-    /// `accepted` is an error if the companion broke the contract; `session` may be known still.
+    /// `accepted` is an error if the companion broke the contract; `hold` may be known still.
     Accepted {
         reference: u64,
-        session: Option<SessionId>,
+        hold: Option<Hold>,
         accepted: Result<Accepted, &'static str>,
     },
     Refused {
@@ -91,7 +100,7 @@ pub(super) enum Incoming {
         refused: Option<String>,
     },
     Kick {
-        session: SessionId,
+        hold: Hold,
         reason: String,
         code: u32,
     },
@@ -120,7 +129,8 @@ impl Incoming {
             }
             edge::to_proxy::Kind::LoginAccepted(accepted) => Self::Accepted {
                 reference: accepted.r#ref,
-                session: SessionId::from_slice(&accepted.session_id),
+                hold: SessionId::from_slice(&accepted.session_id)
+                    .map(|session| Hold { session, number: accepted.hold }),
                 accepted: self::accepted(accepted),
             },
             edge::to_proxy::Kind::LoginRefused(refused) => Self::Refused {
@@ -133,7 +143,10 @@ impl Incoming {
                 refused: Some(cut(activated.refused)).filter(|text| !text.is_empty()),
             },
             edge::to_proxy::Kind::Kick(kick) => match SessionId::from_slice(&kick.session_id) {
-                Some(session) => Self::Kick { session, reason: cut(kick.reason), code: kick.code },
+                Some(session) => {
+                    let hold = Hold { session, number: kick.hold };
+                    Self::Kick { hold, reason: cut(kick.reason), code: kick.code }
+                }
                 None => return Err("a kick of what is no session"),
             },
             edge::to_proxy::Kind::Push(push) => self::push(push)?,
@@ -148,6 +161,8 @@ fn accepted(mut accepted: edge::LoginAccepted) -> Result<Accepted, &'static str>
     Ok(Accepted {
         session: SessionId::from_slice(&accepted.session_id)
             .ok_or("a session id that is not 16 bytes long")?,
+        hold: accepted.hold,
+        activate: accepted.activate,
         reply: accepted.reply,
         user: accepted.user,
         claims: accepted.claims,

@@ -84,17 +84,45 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// One connection's hold on a session, which may go on over another connection, on another worker
+/// or on this one: only with its number is it clear which connection is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hold {
+    pub session: SessionId,
+    pub number: u64,
+}
+
 /// The companion let a client in.
-#[derive(Debug)]
 pub struct Accepted {
     pub session: SessionId,
-    /// The login reply frame's body. It holds no secret, but it is nobody else's business.
+    /// The number of this connection's hold on it.
+    pub hold: u64,
+    /// The session is pending until the client's first frame, as it always is in mode `noise`.
+    pub activate: bool,
+    /// The login reply frame's body. In mode `ticket` it holds the secret of a resume token.
     pub reply: Vec<u8>,
     pub user: String,
     pub claims: BTreeMap<String, String>,
     pub roles: Vec<String>,
     /// In mode `noise` alone.
     pub keys: Option<TrafficKeys>,
+}
+
+impl Accepted {
+    pub const fn hold(&self) -> Hold {
+        Hold { session: self.session, number: self.hold }
+    }
+}
+
+/// Neither the reply, nor what the credential says.
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted")
+            .field("hold", &self.hold())
+            .field("user", &self.user)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a login did not succeed.

@@ -3,6 +3,7 @@
 //! ```text
 //!   mode none     Established (anonymous)
 //!   mode ticket   Fresh -> LoggingIn -> Established
+//!                 Fresh -> LoggingIn -> Pending -> Activating -> Established    (resumed)
 //!   mode noise    Fresh -> LoggingIn -> Pending -> Activating -> Established
 //! ```
 //!
@@ -21,6 +22,6 @@ pub mod state;
 
 pub use access::Access;
 pub use identity::{Identity, MetadataPolicy};
-pub use login::{Accepted, Mode, Refusal, SessionId, Settings};
+pub use login::{Accepted, Hold, Mode, Refusal, SessionId, Settings};
 pub use seal::{OpenError, Opener, Sealer};
 pub use state::{Pass, Session};

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::call::{Code, Status};
 
 use super::identity::IdentityError;
-use super::login::SessionId;
+use super::login::Hold;
 
 /// Why a frame may not be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Denied {
 pub enum Expired {
     /// No login frame came.
     Login,
-    /// No sealed frame came after the login.
+    /// No frame came after the login.
     FirstFrame,
 }
 
@@ -46,7 +46,7 @@ impl Expired {
             Code::Unauthenticated,
             match self {
                 Self::Login => "no login in time",
-                Self::FirstFrame => "no sealed frame in time",
+                Self::FirstFrame => "no frame after the login in time",
             },
         )
     }
@@ -81,5 +81,5 @@ pub struct Opened<'b> {
     pub body: &'b mut [u8],
     /// Set by the first genuine frame: the session that the companion has to activate. Keep the
     /// frame, and take no further one, until it has answered.
-    pub activate: Option<SessionId>,
+    pub activate: Option<Hold>,
 }

@@ -1,10 +1,10 @@
 //! A connection's way from nobody to somebody.
 //!
 //! ```text
-//!             login()            accepted(), no keys
+//!             login()            accepted(), by ticket
 //!   Fresh ------------> LoggingIn -------------------------------------> Established
-//!     |                    |  | accepted(), keys                            ^  |
-//!     |                    |  v                 open(): genuine             |  |
+//!     |                    |  | accepted(), by Noise or resumed             ^  |
+//!     |                    |  v            open(): genuine, or prove()      |  |
 //!     |                    | Pending -----------------------> Activating ---+  |
 //!     |                    |   |                                  |  activated()
 //!     v  expire()          v   v  expire(), a forged frame        v            v
@@ -19,7 +19,7 @@ use crate::time::Moment;
 
 use super::access::Access;
 use super::identity::{Identity, NamedBy};
-use super::login::{Accepted, Mode, Refusal, SessionId, Settings};
+use super::login::{Accepted, Hold, Mode, Refusal, Settings};
 use super::outcome::{AcceptError, Denied, Expired, Opened};
 use super::seal::{self, OpenError, Opener, Sealer};
 
@@ -52,13 +52,13 @@ struct LoggingIn {
 }
 
 /// The companion agreed on keys with someone. Whether it is the one who holds the credential,
-/// or one who sent again what that one once sent, the first sealed frame tells.
+/// or one who sent again what that one once sent, the first sealed frame tells. Of a session that is
+/// resumed without keys, the first frame tells that the reply arrived.
 #[derive(Debug)]
 struct Pending {
     identity: Identity,
-    session: SessionId,
-    sealer: Sealer,
-    opener: Opener,
+    hold: Hold,
+    sealing: Option<Box<(Sealer, Opener)>>,
     deadline: Moment,
 }
 
@@ -67,8 +67,7 @@ struct Pending {
 #[derive(Debug)]
 struct Activating {
     identity: Identity,
-    sealer: Sealer,
-    opener: Opener,
+    sealing: Option<Box<(Sealer, Opener)>>,
 }
 
 /// Frames may be forwarded.
@@ -111,7 +110,8 @@ impl Session {
     /// Each frame from the client has to be sealed; any that is not closes the connection.
     pub const fn expects_sealed(&self) -> bool {
         match &self.0 {
-            State::Pending(_) | State::Activating(_) => true,
+            State::Pending(pending) => pending.sealing.is_some(),
+            State::Activating(activating) => activating.sealing.is_some(),
             State::Established(established) => established.sealing.is_some(),
             State::Fresh(_) | State::LoggingIn(_) | State::Over(_) => false,
         }
@@ -148,15 +148,14 @@ impl Session {
 
     /// What every frame to the client has to be sealed with, after the reply to its login.
     pub fn sealer(&mut self) -> Option<&mut Sealer> {
-        match &mut self.0 {
-            State::Pending(pending) => Some(&mut pending.sealer),
-            State::Activating(activating) => Some(&mut activating.sealer),
-            State::Established(established) => {
-                established.sealing.as_mut().map(|sealing| &mut sealing.0)
-            }
-            State::Over(over) => over.sealer.as_mut(),
-            State::Fresh(_) | State::LoggingIn(_) => None,
-        }
+        let sealing = match &mut self.0 {
+            State::Pending(pending) => &mut pending.sealing,
+            State::Activating(activating) => &mut activating.sealing,
+            State::Established(established) => &mut established.sealing,
+            State::Over(over) => return over.sealer.as_mut(),
+            State::Fresh(_) | State::LoggingIn(_) => return None,
+        };
+        sealing.as_mut().map(|sealing| &mut sealing.0)
     }
 }
 
@@ -228,17 +227,30 @@ impl Session {
             };
         }
         match self.take() {
-            State::Pending(pending) => {
-                let session = pending.session;
+            State::Pending(pending) if pending.sealing.is_some() => {
+                let hold = pending.hold;
                 let (activating, body) = pending.open(associated, body)?;
                 self.0 = State::Activating(activating);
-                Ok(Opened { body, activate: Some(session) })
+                Ok(Opened { body, activate: Some(hold) })
             }
             other => {
                 self.0 = other;
                 Err(OpenError::Unexpected)
             }
         }
+    }
+
+    /// A frame came. If it is the first one of a session that was resumed without keys, the
+    /// companion has to activate what is returned: keep the frame, as with [`Opened::activate`].
+    pub fn prove(&mut self) -> Option<Hold> {
+        if !matches!(&self.0, State::Pending(pending) if pending.sealing.is_none()) {
+            // So it is for every frame but the first.
+            return None;
+        }
+        let State::Pending(pending) = self.take() else { return None };
+        let Pending { identity, hold, sealing, .. } = *pending;
+        self.0 = State::Activating(Box::new(Activating { identity, sealing }));
+        Some(hold)
     }
 
     /// The companion activated the session. `false` if nobody asked it to; nothing changes then.
@@ -258,14 +270,17 @@ impl Session {
     /// Login refused, kicked, expired, drained: the session is over. Frames to the client can
     /// still be sealed, none of the client's can be opened or forwarded.
     pub fn end(&mut self) {
-        let sealer = match self.take() {
-            State::Pending(pending) => Some(pending.sealer),
-            State::Activating(activating) => Some(activating.sealer),
-            State::Established(established) => established.sealing.map(|sealing| sealing.0),
-            State::Over(over) => over.sealer,
+        let sealing = match self.take() {
+            State::Pending(pending) => pending.sealing,
+            State::Activating(activating) => activating.sealing,
+            State::Established(established) => established.sealing,
+            State::Over(over) => {
+                self.0 = State::Over(over);
+                return;
+            }
             State::Fresh(_) | State::LoggingIn(_) => None,
         };
-        self.0 = State::Over(Over { sealer });
+        self.0 = State::Over(Over { sealer: sealing.map(|sealing| sealing.0) });
     }
 
     /// Ends the session if its deadline has passed, and says which.
@@ -304,18 +319,20 @@ impl LoggingIn {
         peer: &str,
         mut accepted: Accepted,
     ) -> Result<(State, Vec<u8>), AcceptError> {
-        let session = accepted.session;
+        let (hold, activate) = (accepted.hold(), accepted.activate);
         let named = NamedBy::take(&mut accepted);
         let identity =
             Identity::named(named, &settings.metadata, peer).map_err(AcceptError::Identity)?;
-        let state = match (self.mode, accepted.keys) {
-            (Mode::Ticket, None) => State::Established(Established { identity, sealing: None }),
-            (Mode::Noise, Some(keys)) => {
-                let (sealer, opener) = seal::server_side(&keys);
-                let deadline = now.after(settings.first_frame_within);
-                State::Pending(Box::new(Pending { identity, session, sealer, opener, deadline }))
-            }
+        let sealing = match (self.mode, accepted.keys) {
+            (Mode::Ticket, None) => None,
+            (Mode::Noise, Some(keys)) => Some(Box::new(seal::server_side(&keys))),
             _ => return Err(AcceptError::Keys),
+        };
+        let state = if sealing.is_none() && !activate {
+            State::Established(Established { identity, sealing })
+        } else {
+            let deadline = now.after(settings.first_frame_within);
+            State::Pending(Box::new(Pending { identity, hold, sealing, deadline }))
         };
         Ok((state, accepted.reply))
     }
@@ -323,20 +340,21 @@ impl LoggingIn {
 
 impl Pending {
     fn open<'b>(
-        mut self: Box<Self>,
+        mut self,
         associated: &[&[u8]],
         body: &'b mut [u8],
     ) -> Result<(Box<Activating>, &'b mut [u8]), OpenError> {
-        let body = self.opener.open(associated, body)?;
-        let Self { identity, sealer, opener, .. } = *self;
-        Ok((Box::new(Activating { identity, sealer, opener }), body))
+        let sealing = self.sealing.as_mut().ok_or(OpenError::Unexpected)?;
+        let body = sealing.1.open(associated, body)?;
+        let Self { identity, sealing, .. } = self;
+        Ok((Box::new(Activating { identity, sealing }), body))
     }
 }
 
 impl Activating {
     fn activated(self) -> Established {
-        let Self { identity, sealer, opener } = self;
-        Established { identity, sealing: Some(Box::new((sealer, opener))) }
+        let Self { identity, sealing } = self;
+        Established { identity, sealing }
     }
 }
 

@@ -29,6 +29,12 @@ pub struct Session {
     /// What the client calls itself.
     #[prost(string, tag = "11")]
     pub client: ::prost::alloc::string::String,
+    /// Counts its connections: one more with each resume.
+    #[prost(uint32, tag = "12")]
+    pub generation: u32,
+    /// Of one that is away: when it ends.
+    #[prost(uint64, tag = "13")]
+    pub away_until_ms: u64,
 }
 /// Which sessions are meant: all that is given must be true of one.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -80,7 +86,7 @@ pub struct ListSessionsResponse {
 pub struct CountSessionsRequest {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountSessionsResponse {
-    /// Live ones in the store: on all proxies, attached or not.
+    /// Live ones in the store: on all proxies.
     #[prost(uint64, tag = "1")]
     pub live: u64,
     /// Those of them that proxies hold which are attached to this replica.
@@ -89,6 +95,9 @@ pub struct CountSessionsResponse {
     /// Waiting at this replica for their first sealed frame.
     #[prost(uint64, tag = "3")]
     pub pending_here: u64,
+    /// Away ones in the store.
+    #[prost(uint64, tag = "4")]
+    pub away: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KickSessionsRequest {
@@ -125,6 +134,8 @@ pub enum State {
     /// Logged in by Noise, no genuine sealed frame seen yet.
     Pending = 1,
     Live = 2,
+    /// Its client's connection is gone; it may come back for a while.
+    Away = 3,
 }
 impl State {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -136,6 +147,7 @@ impl State {
             Self::Unspecified => "STATE_UNSPECIFIED",
             Self::Pending => "STATE_PENDING",
             Self::Live => "STATE_LIVE",
+            Self::Away => "STATE_AWAY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -144,6 +156,7 @@ impl State {
             "STATE_UNSPECIFIED" => Some(Self::Unspecified),
             "STATE_PENDING" => Some(Self::Pending),
             "STATE_LIVE" => Some(Self::Live),
+            "STATE_AWAY" => Some(Self::Away),
             _ => None,
         }
     }

@@ -179,6 +179,9 @@ pub struct Session {
     /// What the client calls itself.
     #[prost(string, tag = "10")]
     pub client: ::prost::alloc::string::String,
+    /// Of one whose client is away: when it ends, unless the client comes back.
+    #[prost(uint64, tag = "11")]
+    pub away_until_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -257,8 +260,9 @@ pub enum Happened {
     /// The session lives from now on.
     Login = 1,
     End = 2,
-    /// Kept for sessions that outlive their connection: its client is away, and is back.
+    /// Its client's connection is gone, or its proxy.
     Away = 3,
+    /// It was away, and lives again.
     Back = 4,
 }
 impl Happened {
@@ -291,13 +295,13 @@ impl Happened {
 #[repr(i32)]
 pub enum Cause {
     Unspecified = 0,
-    /// The client's connection closed.
+    /// The client's connection closed, and it could not be resumed.
     Closed = 1,
     Kicked = 2,
     /// Its user logged in elsewhere.
     Replaced = 3,
     Expired = 4,
-    /// Kept for sessions that outlive their connection: its client was away for too long.
+    /// Its client was away for too long.
     GivenUp = 5,
 }
 impl Cause {
@@ -564,7 +568,7 @@ pub mod app_client {
                 .insert(GrpcMethod::new("meshgate.app.v1.App", "ListGroups"));
             self.inner.unary(req, path, codec).await
         }
-        /// One session. NOT_FOUND if it does not live.
+        /// One session, also while its client is away. NOT_FOUND if it has ended.
         pub async fn get_session(
             &mut self,
             request: impl tonic::IntoRequest<super::GetSessionRequest>,
@@ -699,7 +703,7 @@ pub mod app_server {
             tonic::Response<super::ListGroupsResponse>,
             tonic::Status,
         >;
-        /// One session. NOT_FOUND if it does not live.
+        /// One session, also while its client is away. NOT_FOUND if it has ended.
         async fn get_session(
             &self,
             request: tonic::Request<super::GetSessionRequest>,

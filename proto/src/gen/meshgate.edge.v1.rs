@@ -57,6 +57,13 @@ pub struct Hello {
     /// knows it.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub sessions: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The holds that go with `sessions`, in their order.
+    #[prost(fixed64, repeated, tag = "4")]
+    pub holds: ::prost::alloc::vec::Vec<u64>,
+    /// Names the worker, from its start to its end, among all workers of all proxies; by chance.
+    /// While it is attached its sessions count as live, wherever it is attached.
+    #[prost(fixed64, tag = "5")]
+    pub worker: u64,
     /// It reads Push; one of an earlier release does not.
     #[prost(bool, tag = "8")]
     pub takes_pushes: bool,
@@ -117,6 +124,13 @@ pub struct LoginAccepted {
     pub client_to_server_key: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "9")]
     pub server_to_client_key: ::prost::alloc::vec::Vec<u8>,
+    /// Names this connection's hold on the session, which moves to another connection when the
+    /// client resumes it there. Goes with the session's id wherever one is named here.
+    #[prost(fixed64, tag = "10")]
+    pub hold: u64,
+    /// The session is pending until Activate, in any mode; the client's first frame brings it.
+    #[prost(bool, tag = "11")]
+    pub activate: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoginRefused {
@@ -136,6 +150,8 @@ pub struct Activate {
     pub r#ref: u64,
     #[prost(bytes = "vec", tag = "2")]
     pub session_id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(fixed64, tag = "3")]
+    pub hold: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Activated {
@@ -145,11 +161,13 @@ pub struct Activated {
     #[prost(string, tag = "2")]
     pub refused: ::prost::alloc::string::String,
 }
-/// The client's connection is gone.
+/// The client's connection is gone. The session waits for its client to come back.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ended {
     #[prost(bytes = "vec", tag = "1")]
     pub session_id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(fixed64, tag = "2")]
+    pub hold: u64,
 }
 /// Say goodbye to the client, then close.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -162,6 +180,9 @@ pub struct Kick {
     /// A number that the game gives a meaning; 0 for none.
     #[prost(uint32, tag = "3")]
     pub code: u32,
+    /// Whose: the connection with this hold alone.
+    #[prost(fixed64, tag = "4")]
+    pub hold: u64,
 }
 /// A frame for clients of this worker. Messages of one stream reach a client in their order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

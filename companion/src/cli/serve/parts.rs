@@ -12,6 +12,8 @@ use crate::domain::handshake::NoiseKeys;
 use crate::domain::jwt::JwtKeys;
 use crate::domain::key::Kind;
 use crate::domain::login::Keys;
+use crate::domain::master::Masters;
+use crate::domain::resume::ResumeKeys;
 use crate::domain::ticket::TicketKeys;
 use crate::domain::token::Tokens;
 use crate::service::rights::Rights;
@@ -22,10 +24,15 @@ pub fn keys(keys: &config::Keys) -> anyhow::Result<Keys> {
     };
     let mut noise = read(&keys.noise)?;
     let mut tickets = read(&keys.tickets)?;
-    if let Some(path) = &keys.ring {
-        let masters = masters::read(&keys.master_files, keys.master_command.as_deref())?;
+    let command = keys.master_command.as_deref();
+    let masters = if keys.ring.is_some() || masters::given(&keys.master_files, command) {
+        Some(masters::read(&keys.master_files, command)?)
+    } else {
+        None
+    };
+    if let (Some(path), Some(masters)) = (&keys.ring, &masters) {
         let ring = ring_file::read(path)?;
-        let opened = ring.open(&masters).with_context(|| path.display().to_string())?;
+        let opened = ring.open(masters).with_context(|| path.display().to_string())?;
         let (of_noise, of_tickets): (Vec<_>, Vec<_>) =
             opened.into_iter().partition(|key| key.kind() == Kind::Noise);
         noise.extend(of_noise);
@@ -37,7 +44,13 @@ pub fn keys(keys: &config::Keys) -> anyhow::Result<Keys> {
     let documents: Vec<_> =
         keys.jwks.iter().map(|path| files::read(path)).collect::<Result<_, _>>()?;
     let documents = documents.iter().map(|document| document.as_slice());
+    // A master key first: it stays when Noise keys are rotated.
+    let resume = ResumeKeys::derive(masters.iter().flat_map(Masters::keys).chain(&noise));
+    if resume.is_empty() {
+        info!("no session can be resumed: that takes a master key or a Noise key");
+    }
     Ok(Keys {
+        resume,
         noise: if noise.is_empty() { None } else { Some(NoiseKeys::new(&noise)?) },
         tickets: TicketKeys::new(&tickets)?,
         jwt: JwtKeys::new(documents, keys.jwt_issuers.clone())

@@ -136,9 +136,10 @@ fn vector(number: u8, case: Case) -> Vector {
         session_id: vec![number; 16],
         user: "ada".into(),
         expires_at_ms: 1_900_000_000_000,
+        ..LoginReply::default()
     }
     .encode_to_vec();
-    let opened = Opened { state: responder, payload: Zeroizing::new(payload) };
+    let opened = Opened { state: responder, kind: KIND_NK, payload: Zeroizing::new(payload) };
     let answered = opened.answer(&reply).unwrap();
 
     let mut read = vec![0; answered.reply.len()];

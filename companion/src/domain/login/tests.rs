@@ -20,6 +20,10 @@ impl ProxyStream for Line {
         "proxy"
     }
 
+    fn worker(&self) -> u64 {
+        1
+    }
+
     fn tell(&self, word: Word) {
         let Word::Refused { reference, why } = word else { panic!("refusals alone: {word:?}") };
         self.0.lock().unwrap().push(format!("{reference} {}", why.name()));

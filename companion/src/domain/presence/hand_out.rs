@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Held, Presence, ProxyStream, Stage, StreamId};
+use super::{Entry, Held, Presence, ProxyStream, Stage, StreamId, span};
 use crate::domain::session::SessionId;
 
 /// A stream and the sessions of it that are meant.
@@ -11,7 +11,7 @@ pub type Share = (Arc<dyn ProxyStream>, Vec<SessionId>);
 impl Presence {
     /// Whether a stream holds this session, and it lives.
     pub fn holds_live(&self, id: SessionId) -> bool {
-        self.lock().sessions.get(&id).is_some_and(|entry| matches!(entry.stage, Stage::Live))
+        self.lock().live_entry(id).is_some()
     }
 
     /// Hands something out to the streams that hold these sessions, live ones alone. Answers
@@ -26,13 +26,18 @@ impl Presence {
 }
 
 impl Held {
+    /// What holds the session, if it lives: of several connections the newest.
+    fn live_entry(&self, id: SessionId) -> Option<&Entry> {
+        let entries = self.sessions.range(span(id)).map(|(_, entry)| entry);
+        entries.rev().find(|entry| matches!(entry.stage, Stage::Live))
+    }
+
     fn shares(&self, ids: &[SessionId]) -> (Vec<Share>, Vec<SessionId>) {
         let (mut shares, mut missing): (Vec<Share>, _) = (Vec::new(), Vec::new());
         // There are few streams, and neighbours are often on the same.
         let mut last: Option<(StreamId, usize)> = None;
         for id in ids {
-            let entry = self.sessions.get(id).filter(|entry| matches!(entry.stage, Stage::Live));
-            let Some(entry) = entry else {
+            let Some(entry) = self.live_entry(*id) else {
                 missing.push(*id);
                 continue;
             };

@@ -19,14 +19,18 @@ impl ProxyStream for Line {
         "proxy"
     }
 
+    fn worker(&self) -> u64 {
+        1
+    }
+
     fn tell(&self, word: Word) {
         let text = match word {
             Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
             Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
             Word::Activated { reference, refused } => format!("activated {reference} {refused:?}"),
             Word::Push { sessions, .. } => format!("push {sessions:?}"),
-            Word::Kick { session, farewell } => {
-                format!("kick {} {}", session.as_bytes()[15], farewell.reason)
+            Word::Kick { hold, farewell } => {
+                format!("kick {} {}", hold.session.as_bytes()[15], farewell.reason)
             }
         };
         self.told.lock().unwrap().push(text);
@@ -35,7 +39,7 @@ impl ProxyStream for Line {
 
 fn line(presence: &Presence, id: u64) -> (Arc<Line>, Arc<dyn ProxyStream>) {
     let line = Arc::new(Line { id: StreamId(id), told: Mutex::default() });
-    presence.open(line.id);
+    presence.open(line.as_ref());
     (Arc::clone(&line), line)
 }
 
@@ -47,6 +51,10 @@ fn id(number: u8) -> SessionId {
     let mut bytes = [0; 16];
     bytes[15] = number;
     SessionId::from_bytes(bytes)
+}
+
+fn hold(number: u8) -> Hold {
+    Hold { session: id(number), number: HoldNumber(1 << 32) }
 }
 
 fn session(number: u8, user: &str) -> Session {
@@ -61,12 +69,16 @@ fn session(number: u8, user: &str) -> Session {
         client: String::new(),
         created_at: UnixMillis(0),
         expires_at: UnixMillis(1000),
+        hold: HoldNumber(1 << 32),
+        worker: 1,
+        away_until: None,
+        seed: None,
     }
 }
 
 fn accepted(number: u8) -> Accepted {
     let session = session(number, "ada");
-    Accepted { reference: u64::from(number), session, reply: Vec::new(), keys: None }
+    Accepted { reference: u64::from(number), session, base: None, reply: Vec::new(), keys: None }
 }
 
 fn activated(reference: u64) -> Word {
@@ -74,7 +86,7 @@ fn activated(reference: u64) -> Word {
 }
 
 fn held_by(presence: &Presence, number: u8, stream: &Arc<dyn ProxyStream>) {
-    assert_eq!(presence.resume(id(number), stream, true, "ended"), Resumed::Held);
+    assert_eq!(presence.reattach(hold(number), stream, true, "ended"), Reattached::Held);
 }
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -86,16 +98,19 @@ fn a_pending_session_becomes_live_by_its_own_stream_alone() {
     let (_, stream2) = line(&presence, 2);
     presence.pend(&stream1, accepted(1), NOW);
     let ask = |stream: &Arc<dyn ProxyStream>, reference| {
-        presence.start_activation(id(1), stream.id(), reference)
+        presence.start_activation(hold(1), stream.id(), reference)
     };
     assert_eq!(ask(&stream2, 4), Activation::Unknown);
-    assert_eq!(ask(&stream1, 5), Activation::Begins(Box::new(session(1, "ada"))));
+    assert_eq!(
+        ask(&stream1, 5),
+        Activation::Begins(Box::new(Waiting { session: session(1, "ada"), base: None }))
+    );
     // Asked again, it shares the answer of the first; not without end.
     for reference in 6..10 {
         assert_eq!(ask(&stream1, reference), Activation::UnderWay);
     }
     assert_eq!(ask(&stream1, 10), Activation::Unknown);
-    assert_eq!(presence.go_live(id(1), activated(5)), Ok(()));
+    assert_eq!(presence.go_live(hold(1), activated(5)), Ok(()));
     let answers = (5..10).map(|reference| format!("activated {reference} None"));
     assert_eq!(told(&line1), [vec!["accepted 1".to_owned()], answers.collect()].concat());
     assert_eq!(ask(&stream1, 11), Activation::Done);
@@ -109,8 +124,8 @@ fn a_kick_reaches_the_stream_that_holds_the_session_alone() {
     let (line2, stream2) = line(&presence, 2);
     held_by(&presence, 1, &stream1);
     held_by(&presence, 2, &stream2);
-    assert_eq!(presence.kick(id(2), Farewell::new("out")), Met::Live);
-    assert_eq!(presence.kick(id(2), Farewell::new("out")), Met::Nothing);
+    assert_eq!(presence.kick(id(2), &Farewell::new("out")), Met::Live);
+    assert_eq!(presence.kick(id(2), &Farewell::new("out")), Met::Nothing);
     assert_eq!((told(&line1), told(&line2)), (vec![], vec!["kick 2 out".into()]));
 }
 
@@ -118,11 +133,11 @@ fn a_kick_reaches_the_stream_that_holds_the_session_alone() {
 fn a_kick_while_a_session_begins_keeps_it_from_living() {
     let presence = Presence::default();
     let (line1, stream1) = line(&presence, 1);
-    presence.join(id(1), &stream1).unwrap();
-    assert_eq!(presence.kick(id(1), Farewell::new("out")), Met::Joining);
-    assert_eq!(presence.go_live(id(1), activated(1)), Err(Gone));
+    presence.join(hold(1), &stream1).unwrap();
+    assert_eq!(presence.kick(id(1), &Farewell::new("out")), Met::Joining);
+    assert_eq!(presence.go_live(hold(1), activated(1)), Err(Gone));
     assert_eq!(told(&line1), Vec::<String>::new());
-    presence.refuse(id(1), 1, "no");
+    presence.refuse(hold(1), 1, "no");
     assert_eq!(told(&line1), ["activated 1 Some(\"no\")"]);
     assert_eq!(presence.held(), 0);
 }
@@ -132,13 +147,13 @@ fn what_a_lost_stream_held_is_forgotten_and_begins_no_more() {
     let presence = Presence::default();
     let (line1, stream1) = line(&presence, 1);
     presence.pend(&stream1, accepted(1), NOW);
-    presence.join(id(2), &stream1).unwrap();
+    presence.join(hold(2), &stream1).unwrap();
     held_by(&presence, 3, &stream1);
     presence.close(stream1.id());
-    assert_eq!(presence.go_live(id(2), activated(2)), Err(Gone));
-    presence.discard(id(2));
+    assert_eq!(presence.go_live(hold(2), activated(2)), Err(Gone));
+    presence.discard(hold(2));
     assert_eq!(presence.held(), 0);
-    assert_eq!(presence.join(id(4), &stream1), Err(Gone));
+    assert_eq!(presence.join(hold(4), &stream1), Err(Gone));
     told(&line1);
     presence.pend(&stream1, accepted(5), NOW);
     assert_eq!((presence.held(), told(&line1)), (0, vec![]));
@@ -151,9 +166,9 @@ fn a_session_that_moved_to_a_new_stream_outlives_the_old_one() {
     let (line2, stream2) = line(&presence, 2);
     held_by(&presence, 1, &stream1);
     held_by(&presence, 1, &stream2);
-    assert_eq!(presence.forget(id(1), stream1.id()), Met::Nothing);
+    assert_eq!(presence.forget(hold(1), stream1.id()), Met::Nothing);
     presence.close(stream1.id());
-    assert_eq!(presence.kick(id(1), Farewell::new("out")), Met::Live);
+    assert_eq!(presence.kick(id(1), &Farewell::new("out")), Met::Live);
     assert_eq!(told(&line2), ["kick 1 out"]);
 }
 
@@ -164,14 +179,14 @@ fn pending_sessions_end_after_their_time_and_live_ones_stay() {
     presence.pend(&stream1, accepted(1), NOW);
     presence.pend(&stream1, accepted(2), NOW);
     presence.pend(&stream1, accepted(3), NOW.after(Duration::from_secs(1)));
-    presence.start_activation(id(1), stream1.id(), 1);
-    presence.go_live(id(1), activated(1)).unwrap();
+    presence.start_activation(hold(1), stream1.id(), 1);
+    presence.go_live(hold(1), activated(1)).unwrap();
     told(&line1);
     presence.expire_pending(NOW.after(PENDING_LIFETIME - Duration::from_millis(1)));
     assert_eq!(told(&line1), Vec::<String>::new());
     presence.expire_pending(NOW.after(PENDING_LIFETIME));
     assert_eq!(told(&line1), ["kick 2 the login was not completed in time"]);
-    assert_eq!(presence.start_activation(id(2), stream1.id(), 2), Activation::Unknown);
+    assert_eq!(presence.start_activation(hold(2), stream1.id(), 2), Activation::Unknown);
     assert_eq!(presence.held(), 2);
 }
 
@@ -192,14 +207,14 @@ fn a_session_that_is_recorded_while_its_stream_is_lost_goes_live_on_the_next_one
     let presence = Presence::default();
     let (line1, stream1) = line(&presence, 1);
     presence.pend(&stream1, accepted(1), NOW);
-    presence.start_activation(id(1), stream1.id(), 7);
+    presence.start_activation(hold(1), stream1.id(), 7);
     presence.close(stream1.id());
     told(&line1);
     let (line2, stream2) = line(&presence, 2);
     // Not in the store yet.
-    assert_eq!(presence.resume(id(1), &stream2, false, "ended"), Resumed::Held);
-    assert_eq!(presence.start_activation(id(1), stream2.id(), 7), Activation::UnderWay);
-    assert_eq!(presence.go_live(id(1), activated(7)), Ok(()));
+    assert_eq!(presence.reattach(hold(1), &stream2, false, "ended"), Reattached::Held);
+    assert_eq!(presence.start_activation(hold(1), stream2.id(), 7), Activation::UnderWay);
+    assert_eq!(presence.go_live(hold(1), activated(7)), Ok(()));
     assert_eq!(told(&line2), ["activated 7 None", "activated 7 None"]);
     assert_eq!(told(&line1), Vec::<String>::new());
 }
@@ -211,9 +226,9 @@ fn what_ended_in_the_moment_of_return_is_not_held_again() {
     let kick = || presence.kick_recorded(id(1), Some("proxy".into()), Farewell::new("out"));
     assert_eq!(kick(), Met::Nothing);
     // The store was asked before the kick.
-    assert_eq!(presence.resume(id(1), &stream1, true, "ended"), Resumed::Ended);
+    assert_eq!(presence.reattach(hold(1), &stream1, true, "ended"), Reattached::Ended);
     assert_eq!(told(&line1), ["kick 1 out"]);
-    assert_eq!(presence.resume(id(1), &stream1, false, "ended"), Resumed::Ended);
+    assert_eq!(presence.reattach(hold(1), &stream1, false, "ended"), Reattached::Ended);
     assert_eq!(told(&line1), ["kick 1 ended"]);
     assert_eq!(presence.held(), 0);
 }

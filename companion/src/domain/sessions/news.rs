@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::{ENDED_MEANWHILE, Sessions, Whom};
+use super::{ENDED_MEANWHILE, RESUMED, Sessions, Whom};
 use crate::domain::presence::Met;
 use crate::domain::session::{Farewell, State};
 use crate::store::News;
@@ -24,11 +24,15 @@ impl Sessions {
                 News::Ended { session, proxy, farewell, own } => {
                     if own {
                         // Told already, unless the store's answer was lost.
-                        self.presence.kick(session, farewell);
+                        self.presence.kick(session, &farewell);
                     } else {
                         self.metrics.news.count("ended");
                         self.presence.kick_recorded(session, proxy, farewell);
                     }
+                }
+                News::Moved { hold } => {
+                    self.metrics.news.count("moved");
+                    self.presence.fence(hold, &Farewell::new(RESUMED));
                 }
                 News::Call { whom, farewell } => {
                     self.metrics.news.count("call");
@@ -48,7 +52,7 @@ impl Sessions {
             Whom::Matching(filter) => filter.takes(session, State::Pending),
         });
         for session in meant {
-            if self.presence.kick(session.id, farewell.clone()) != Met::Nothing {
+            if self.presence.kick(session.id, farewell) != Met::Nothing {
                 self.metrics.ended.count("kicked");
             }
         }
@@ -59,16 +63,24 @@ impl Sessions {
     async fn look_up(&self) {
         let held = self.presence.live();
         debug!(sessions = held.len(), "news may have been missed: looking up what is held");
-        for ids in held.chunks(LOOK_UP_STEP) {
+        for holds in held.chunks(LOOK_UP_STEP) {
+            let ids: Vec<_> = holds.iter().map(|hold| hold.session).collect();
             let found = loop {
-                match self.store.find(ids.to_vec()).await {
+                match self.store.find(ids.clone()).await {
                     Ok(found) => break found,
                     Err(_) => tokio::time::sleep(LOOK_UP_RETRY).await,
                 }
             };
-            for (id, session) in ids.iter().zip(found) {
-                if session.is_none() {
-                    self.presence.kick(*id, Farewell::new(ENDED_MEANWHILE));
+            for (hold, session) in holds.iter().zip(found) {
+                match session {
+                    None => {
+                        self.presence.kick(hold.session, &Farewell::new(ENDED_MEANWHILE));
+                    }
+                    // Moved since, or the store lost that it moved here.
+                    Some(session) if session.hold != hold.number => {
+                        self.presence.kick_hold(*hold, &Farewell::new(RESUMED));
+                    }
+                    Some(_) => {}
                 }
             }
         }

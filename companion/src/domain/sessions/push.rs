@@ -152,7 +152,7 @@ impl Sessions {
         let page = Page { user: Some(user), after: None, limit: MAX_OF_USER };
         let now = self.clock.now();
         let meant = |session: &Session| {
-            session.expires_at > now && reach.covers(&session.audience) && only.takes(session)
+            session.ends_at() > now && reach.covers(&session.audience) && only.takes(session)
         };
         let listed = self.store.list(page).await?.sessions;
         Ok(listed.into_iter().filter(meant).map(|session| session.id).collect())
@@ -176,7 +176,7 @@ impl Sessions {
     pub async fn live(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let now = self.clock.now();
         let found = self.store.find(vec![id]).await?.pop().flatten();
-        Ok(found.filter(|session| session.expires_at > now))
+        Ok(found.filter(|session| session.ends_at() > now))
     }
 
     /// Sends it to sessions that live, as far as streams of this replica hold them; the others

@@ -20,7 +20,7 @@ pub async fn get(
 ) -> Result<SessionMessage, Status> {
     let id = session_id(&request.session_id)?;
     let session = sessions.live(id).await.map_err(store_away)?;
-    let session = session.ok_or_else(|| Status::not_found("no such session lives"))?;
+    let session = session.ok_or_else(|| Status::not_found("no such session"))?;
     if !reach.covers(&session.audience) {
         return Err(audience_denied(&session.audience));
     }
@@ -40,7 +40,7 @@ pub async fn list(
     let now = sessions.clock().now();
     let listed = sessions.store().list(page).await.map_err(store_away)?.sessions;
     let meant = listed.into_iter().filter(|session| {
-        session.expires_at > now
+        session.ends_at() > now
             && reach.covers(&session.audience)
             && only.as_ref().is_none_or(|only| *only == session.audience)
     });

@@ -160,7 +160,7 @@ impl Subscriber {
             let page = Page { user: None, after, limit: SNAPSHOT_STEP };
             let listed = store.list(page).await.map_err(away)?;
             for session in listed.sessions {
-                if session.expires_at > now && self.takes(&session) {
+                if session.ends_at() > now && self.takes(&session) {
                     self.tell(Kind::Session(message(session))).await?;
                 }
             }
@@ -191,12 +191,15 @@ fn away(error: crate::store::StoreError) -> End {
 fn told(place: Bookmark, event: Event) -> SessionEvent {
     let (happened, cause, reason, code) = match event.happened {
         Happened::Login => (HappenedNumber::Login, CauseNumber::Unspecified, String::new(), 0),
+        Happened::Away => (HappenedNumber::Away, CauseNumber::Unspecified, String::new(), 0),
+        Happened::Back => (HappenedNumber::Back, CauseNumber::Unspecified, String::new(), 0),
         Happened::End { cause, farewell } => {
             let cause = match cause {
                 Cause::Closed => CauseNumber::Closed,
                 Cause::Kicked => CauseNumber::Kicked,
                 Cause::Replaced => CauseNumber::Replaced,
                 Cause::Expired => CauseNumber::Expired,
+                Cause::GivenUp => CauseNumber::GivenUp,
             };
             (HappenedNumber::End, cause, farewell.reason, farewell.code)
         }

@@ -1,6 +1,6 @@
 //! What every store does with groups.
 
-use super::{Tested, at, id, lives, session};
+use super::{Tested, id, lives, session};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::session::SessionId;
 
@@ -44,7 +44,7 @@ pub async fn memberships_end_with_their_session_however_it_ends(store: Tested) {
     }
     store.end(vec![id(1)], None).await.unwrap();
     assert_eq!(members(&store, "a").await, [id(2), id(3), id(4)]);
-    store.sweep(at(60)).await.unwrap();
+    super::sweep(&store, 60).await.unwrap();
     assert_eq!(members(&store, "b").await, [id(3), id(4)]);
     // Replaced by a newer one of its user.
     let newer = super::under(super::REPLACE, &session(5, "eve", 1000), 60);

@@ -1,6 +1,6 @@
 //! What every store tells of what happened.
 
-use super::{Tested, at, id, lives, session};
+use super::{Tested, id, lives, session};
 use crate::domain::session::Farewell;
 use crate::store::history::{Bookmark, Cause, Happened, TooOld};
 
@@ -17,7 +17,7 @@ pub async fn what_happens_is_told_in_its_order(store: Tested) {
         store.admit(lives(session)).await.unwrap();
     }
     store.end(vec![id(1)], Some(Farewell { reason: "out".into(), code: 3 })).await.unwrap();
-    store.sweep(at(60)).await.unwrap();
+    super::sweep(&store, 60).await.unwrap();
     store.admit(super::under(super::REPLACE, &newer, 60)).await.unwrap();
     store.end(vec![id(4), id(9)], None).await.unwrap();
     let events = store.since(begin, 100).await.unwrap().unwrap();

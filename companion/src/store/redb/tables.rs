@@ -13,7 +13,9 @@ use crate::domain::same_user::{Bound as UserBound, Over};
 use crate::domain::session::{Farewell, Session, SessionId};
 use crate::domain::time::UnixMillis;
 use crate::store::history::{Cause, Happened};
-use crate::store::{Admission, Admitted, EXPIRED, Page, Swept, record};
+use crate::store::{Admission, Admitted, Count, EXPIRED, GIVEN_UP, Page, Sweep, Swept, record};
+
+mod moves;
 
 type SessionTable = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
 type Index<K> = TableDefinition<'static, K, ()>;
@@ -21,6 +23,9 @@ type Index<K> = TableDefinition<'static, K, ()>;
 const SESSIONS: SessionTable = TableDefinition::new("sessions");
 const BY_USER: Index<&[u8]> = TableDefinition::new("sessions_by_user");
 const BY_EXPIRY: Index<&[u8; 24]> = TableDefinition::new("sessions_by_expiry");
+const AWAY: Index<&[u8; 16]> = TableDefinition::new("sessions_away");
+const BY_WORKER: Index<&[u8; 24]> = TableDefinition::new("sessions_by_worker");
+const WORKERS: TableDefinition<'static, u64, u64> = TableDefinition::new("workers");
 const CREDENTIALS: Index<&[u8; 24]> = TableDefinition::new("used_credentials");
 
 /// A sweep is one part of a shared transaction: it must not keep the logins in it waiting.
@@ -72,16 +77,25 @@ pub fn list(transaction: &ReadTransaction, page: &Page) -> Result<Vec<Session>, 
         .collect()
 }
 
-pub fn count(transaction: &ReadTransaction) -> Result<u64, Error> {
-    Ok(transaction.open_table(SESSIONS)?.len()?)
+pub fn count(transaction: &ReadTransaction) -> Result<Count, Error> {
+    let away = transaction.open_table(AWAY)?.len()?;
+    let all = transaction.open_table(SESSIONS)?.len()?;
+    Ok(Count { live: all.saturating_sub(away), away })
 }
 
 /// Whether a sweep would find anything.
-pub fn due(transaction: &ReadTransaction, now: UnixMillis) -> Result<bool, Error> {
-    let until = expiry_key(now, SessionId::from_bytes([0xff; 16]));
+pub fn due(transaction: &ReadTransaction, sweep: Sweep) -> Result<bool, Error> {
+    let until = time_key(sweep.now, SessionId::from_bytes([0xff; 16]));
     for index in [BY_EXPIRY, CREDENTIALS] {
         if transaction.open_table(index)?.range::<&[u8; 24]>(..=&until)?.next().is_some() {
             return Ok(true);
+        }
+    }
+    if sweep.lost_until.is_some() {
+        for worker in transaction.open_table(WORKERS)?.iter()? {
+            if worker?.1.value() <= sweep.now.0 {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -92,6 +106,9 @@ pub struct WriteTables<'txn> {
     sessions: Table<'txn, &'static [u8; 16], &'static [u8]>,
     by_user: Table<'txn, &'static [u8], ()>,
     by_expiry: Table<'txn, &'static [u8; 24], ()>,
+    away: Table<'txn, &'static [u8; 16], ()>,
+    by_worker: Table<'txn, &'static [u8; 24], ()>,
+    workers: Table<'txn, u64, u64>,
     credentials: Table<'txn, &'static [u8; 24], ()>,
     groups: GroupTables<'txn>,
     happened: Vec<(Happened, Session)>,
@@ -103,6 +120,9 @@ impl<'txn> WriteTables<'txn> {
             sessions: transaction.open_table(SESSIONS)?,
             by_user: transaction.open_table(BY_USER)?,
             by_expiry: transaction.open_table(BY_EXPIRY)?,
+            away: transaction.open_table(AWAY)?,
+            by_worker: transaction.open_table(BY_WORKER)?,
+            workers: transaction.open_table(WORKERS)?,
             credentials: transaction.open_table(CREDENTIALS)?,
             groups: GroupTables::open(transaction)?,
             happened: Vec::new(),
@@ -110,7 +130,7 @@ impl<'txn> WriteTables<'txn> {
     }
 
     pub fn admit(&mut self, admission: Admission) -> Result<Admitted, Error> {
-        let Admission { credential, bound, session } = admission;
+        let Admission { credential, bound, session, lost_at } = admission;
         if let Some(credential) = &credential
             && self.credentials.get(credential.as_bytes())?.is_some()
         {
@@ -118,54 +138,62 @@ impl<'txn> WriteTables<'txn> {
         }
         let mut in_the_way = Vec::new();
         if let Some(bound) = &bound {
-            let others = self.live_of(bound)?;
+            let others = self.others_of(bound)?;
             match bound.over {
-                Over::Refuse { limit } if others.len() >= limit.get() as usize => {
-                    return Ok(Admitted::TooManySessions);
+                Over::Refuse { limit, away_counts } => {
+                    let limit = limit.get() as usize;
+                    let counts = |(_, away): &&(_, bool)| away_counts || !away;
+                    if others.iter().filter(counts).count() >= limit {
+                        return Ok(Admitted::TooManySessions);
+                    }
+                    let too_many = others.len().saturating_add(1).saturating_sub(limit);
+                    let away = others.iter().filter(|(_, away)| *away).map(|(id, _)| *id);
+                    in_the_way = away.take(too_many).collect();
                 }
-                Over::End { .. } if session.is_some() => in_the_way = others,
-                Over::Refuse { .. } | Over::End { .. } => {}
+                Over::End => in_the_way = others.into_iter().map(|(id, _)| id).collect(),
             }
         }
         if let Some(credential) = &credential {
             self.credentials.insert(credential.as_bytes(), ())?;
         }
-        let farewell = bound.as_ref().and_then(UserBound::farewell).cloned();
-        let farewell = farewell.unwrap_or_else(|| Farewell::new(""));
+        let Some(session) = session else { return Ok(Admitted::Yes { replaced: Vec::new() }) };
+        let farewell = bound.map_or_else(|| Farewell::new(""), |bound| bound.farewell);
         let end = Happened::End { cause: Cause::Replaced, farewell };
         let replaced = self.end(&in_the_way, &end)?;
-        if let Some(session) = session {
-            let id = session.id;
-            self.by_user.insert(user_key(&session.identity.user, id).as_slice(), ())?;
-            self.by_expiry.insert(&expiry_key(session.expires_at, id), ())?;
-            self.happened.push((Happened::Login, session.clone()));
-            self.sessions.insert(id.as_bytes(), record::encode(session).as_slice())?;
-        }
+        self.by_user.insert(user_key(&session.identity.user, session.id).as_slice(), ())?;
+        self.place(&session)?;
+        self.mind(session.worker, lost_at)?;
+        self.happened.push((Happened::Login, session.clone()));
+        let id = session.id;
+        self.sessions.insert(id.as_bytes(), record::encode(session).as_slice())?;
         Ok(Admitted::Yes { replaced })
     }
 
-    /// The user's sessions that have not expired; no more of them than decide the matter.
-    fn live_of(&self, bound: &UserBound) -> Result<Vec<SessionId>, Error> {
+    /// The user's sessions that have not ended, and which of them are away, in the order in which
+    /// they began; no more of them than decide the matter.
+    fn others_of(&self, bound: &UserBound) -> Result<Vec<(SessionId, bool)>, Error> {
         let enough = match bound.over {
-            Over::Refuse { limit } => limit.get() as usize,
-            Over::End { .. } => usize::MAX,
+            Over::Refuse { limit, .. } => limit.get() as usize,
+            Over::End => usize::MAX,
         };
         let first = user_key(&bound.user, SessionId::from_bytes([0; 16]));
         let last = user_key(&bound.user, SessionId::from_bytes([0xff; 16]));
-        let mut live = Vec::new();
+        let (mut others, mut live) = (Vec::new(), 0_usize);
         for entry in self.by_user.range::<&[u8]>(first.as_slice()..=last.as_slice())? {
             let (key, _) = entry?;
             let Some(id) = key.value().last_chunk() else { continue };
             let Some(bytes) = self.sessions.get(id)? else { continue };
-            let id = SessionId::from_bytes(*id);
-            if decode(id, bytes.value())?.expires_at > bound.now {
-                live.push(id);
+            let session = decode(SessionId::from_bytes(*id), bytes.value())?;
+            if session.ends_at() > bound.now {
+                let away = session.away_until.is_some();
+                others.push((session.id, away));
+                live = live.saturating_add(usize::from(!away));
             }
-            if live.len() >= enough {
+            if live >= enough {
                 break;
             }
         }
-        Ok(live)
+        Ok(others)
     }
 
     /// What happened in this transaction.
@@ -181,7 +209,7 @@ impl<'txn> WriteTables<'txn> {
             drop(bytes);
             self.groups.forget(*id)?;
             self.by_user.remove(user_key(&session.identity.user, *id).as_slice())?;
-            self.by_expiry.remove(&expiry_key(session.expires_at, *id))?;
+            self.displace(&session)?;
             self.happened.push((end.clone(), session.clone()));
             ended.push(session);
         }
@@ -204,26 +232,77 @@ impl<'txn> WriteTables<'txn> {
         self.groups.leave(group, session)
     }
 
-    pub fn sweep(&mut self, now: UnixMillis) -> Result<Swept, Error> {
-        let until = expiry_key(now, SessionId::from_bytes([0xff; 16]));
-        let sessions = first_of(&self.by_expiry, &until, SWEEP_SESSIONS)?;
+    /// It was away for too long.
+    fn give_up(&mut self, id: SessionId) -> Result<(), Error> {
+        let end = Happened::End { cause: Cause::GivenUp, farewell: Farewell::new(GIVEN_UP) };
+        self.end(&[id], &end).map(drop)
+    }
+
+    /// Into the indexes of what changes while a session lives.
+    fn place(&mut self, session: &Session) -> Result<(), Error> {
+        self.by_expiry.insert(&time_key(session.ends_at(), session.id), ())?;
+        if session.away_until.is_some() {
+            self.away.insert(session.id.as_bytes(), ())?;
+        } else if session.worker != 0 {
+            self.by_worker.insert(&worker_key(session.worker, session.id), ())?;
+        }
+        Ok(())
+    }
+
+    /// A worker whose time is not known is lost at this one.
+    fn mind(&mut self, worker: u64, lost_at: Option<UnixMillis>) -> Result<(), Error> {
+        if let Some(lost_at) = lost_at
+            && worker != 0
+            && self.workers.get(worker)?.is_none()
+        {
+            self.workers.insert(worker, lost_at.0)?;
+        }
+        Ok(())
+    }
+
+    /// The reverse of [`Self::place`].
+    fn displace(&mut self, session: &Session) -> Result<(), Error> {
+        self.by_expiry.remove(&time_key(session.ends_at(), session.id))?;
+        self.away.remove(session.id.as_bytes())?;
+        self.by_worker.remove(&worker_key(session.worker, session.id))?;
+        Ok(())
+    }
+
+    pub fn sweep(&mut self, sweep: Sweep) -> Result<Swept, Error> {
+        let now = sweep.now;
+        let until = time_key(now, SessionId::from_bytes([0xff; 16]));
+        let due = first_of(&self.by_expiry, &until, SWEEP_SESSIONS)?;
+        let expired = Happened::End { cause: Cause::Expired, farewell: Farewell::new(EXPIRED) };
         let mut swept = Swept::default();
-        for key in &sessions {
+        for key in &due {
             if let Some(id) = key.last_chunk() {
-                swept.sessions.push(SessionId::from_bytes(*id));
+                let id = SessionId::from_bytes(*id);
+                match self.get(id)? {
+                    Some(session) if session.expires_at > now => {
+                        self.give_up(id)?;
+                        swept.given_up.push(id);
+                    }
+                    _ => {
+                        self.end(&[id], &expired)?;
+                        swept.sessions.push(id);
+                    }
+                }
             }
             // Also when its session is gone: an entry that leads nowhere must not come up again.
             self.by_expiry.remove(key)?;
         }
-        let end = Happened::End { cause: Cause::Expired, farewell: Farewell::new(EXPIRED) };
-        self.end(&swept.sessions.clone(), &end)?;
+        let more_lost = match sweep.lost_until {
+            Some(until) => self.sweep_lost(now, until, &mut swept)?,
+            None => false,
+        };
 
         let credentials = first_of(&self.credentials, &until, SWEEP_CREDENTIALS)?;
         for key in &credentials {
             self.credentials.remove(key)?;
         }
         swept.credentials = credentials.len();
-        swept.more = sessions.len() == SWEEP_SESSIONS || credentials.len() == SWEEP_CREDENTIALS;
+        swept.more =
+            more_lost || due.len() == SWEEP_SESSIONS || credentials.len() == SWEEP_CREDENTIALS;
         Ok(swept)
     }
 }
@@ -245,10 +324,18 @@ fn user_key(user: &str, id: SessionId) -> Vec<u8> {
     [user.as_bytes(), &[0], id.as_bytes()].concat()
 }
 
-fn expiry_key(expires: UnixMillis, id: SessionId) -> [u8; 24] {
+fn time_key(time: UnixMillis, id: SessionId) -> [u8; 24] {
+    number_key(time.0, id)
+}
+
+fn worker_key(worker: u64, id: SessionId) -> [u8; 24] {
+    number_key(worker, id)
+}
+
+fn number_key(number: u64, id: SessionId) -> [u8; 24] {
     let mut key = [0; 24];
-    let (time, name) = key.split_at_mut(8);
-    time.copy_from_slice(&expires.0.to_be_bytes());
+    let (head, name) = key.split_at_mut(8);
+    head.copy_from_slice(&number.to_be_bytes());
     name.copy_from_slice(id.as_bytes());
     key
 }

@@ -1,9 +1,11 @@
 use std::io;
 use std::sync::atomic::AtomicUsize;
 
+use redb::TableHandle as _;
 use redb::backends::InMemoryBackend;
 
 use super::*;
+use crate::domain::session::HoldNumber;
 use crate::store::behaviour::{at, lives, on_every_store, session, uses, yes};
 
 fn memory() -> RedbStore {
@@ -28,7 +30,8 @@ async fn a_sweep_takes_expired_credentials_too() {
     store.admit(uses(400, "old")).await.unwrap();
     store.admit(uses(10_000, "young")).await.unwrap();
     let swept = Swept { credentials: 1, ..Swept::default() };
-    assert_eq!(store.sweep(at(499)).await, Ok(swept));
+    let sweep = Sweep { now: at(499), lost_until: None };
+    assert_eq!(store.sweep(sweep).await, Ok(swept));
     // A swept credential has expired: that it is unknown now harms nobody.
     assert_eq!(store.admit(uses(10_000, "young")).await, Ok(Admitted::CredentialUsed));
 }
@@ -45,6 +48,32 @@ async fn what_was_acknowledged_is_there_after_reopening() {
     let store = RedbStore::open(&path).unwrap();
     assert_eq!(store.find(vec![ada.id]).await, Ok(vec![Some(ada)]));
     assert_eq!(store.admit(uses(100, "jti")).await, Ok(Admitted::CredentialUsed));
+}
+
+#[tokio::test]
+async fn a_store_of_a_companion_that_knew_no_holds_opens_and_its_sessions_end_as_they_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let old =
+        Session { hold: HoldNumber::default(), worker: 0, seed: None, ..session(1, "ada", 100) };
+    let store = RedbStore::open(&path).unwrap();
+    store.admit(lives(&old)).await.unwrap();
+    drop(store);
+    let database = Database::open(&path).unwrap();
+    let write = database.begin_write().unwrap();
+    for table in ["sessions_away", "sessions_by_worker", "workers"] {
+        let table = write.list_tables().unwrap().find(|found| found.name() == table).unwrap();
+        write.delete_table(table).unwrap();
+    }
+    write.commit().unwrap();
+    drop(database);
+    let store = RedbStore::open(&path).unwrap();
+    assert_eq!(store.find(vec![old.id]).await, Ok(vec![Some(old.clone())]));
+    assert_eq!(store.count().await, Ok(Count { live: 1, away: 0 }));
+    let sweep = Sweep { now: at(50), lost_until: Some(at(90)) };
+    assert_eq!(store.sweep(sweep).await, Ok(Swept::default()));
+    let left = store.depart(vec![old.hold()], Some(at(90))).await;
+    assert_eq!(left, Ok(vec![(old.id, Left::Ended)]));
 }
 
 #[test]

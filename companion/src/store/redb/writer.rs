@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::tables::WriteTables;
 use super::{META, VERSION};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
-use crate::domain::session::{Farewell, Session, SessionId};
+use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::time::{Clock as _, SystemClock, UnixMillis};
 use crate::store::history::{Chronicle, Happened};
-use crate::store::{Admission, Admitted, StoreError, Swept};
+use crate::store::{Admission, Admitted, Left, StoreError, Sweep, Swept, Takeover};
 
 /// Bounds the time that one transaction takes, and so what its writes wait.
 const MAX_BATCH: usize = 2048;
@@ -35,19 +35,61 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub enum Write {
     Admit(Box<Admission>, Reply<Admitted>),
     End(Vec<SessionId>, Option<Farewell>, Reply<Vec<Session>>),
-    Sweep(UnixMillis, Reply<Swept>),
+    TakeOver(Box<Takeover>, Reply<bool>),
+    Depart(Vec<Hold>, Option<UnixMillis>, Reply<Vec<(SessionId, Left)>>),
+    Back(Vec<Hold>, u64, Reply<Vec<bool>>),
+    Attached(Vec<u64>, UnixMillis, Reply<Vec<u64>>),
+    Sweep(Sweep, Reply<Swept>),
     Join(GroupName, SessionId, GroupLimits, Reply<Joined>),
     LeaveGroup(GroupName, SessionId, Reply<bool>),
     Stop,
 }
 
-/// A write that is done but not yet durable. Nobody may be waiting any more: that is no error.
-enum Done {
-    Admit(Admitted, Reply<Admitted>),
-    End(Vec<Session>, Reply<Vec<Session>>),
-    Sweep(Swept, Reply<Swept>),
-    Join(Joined, Reply<Joined>),
-    LeaveGroup(bool, Reply<bool>),
+/// A write that is done but not yet durable: tells whoever asked what came of it, or that the
+/// transaction failed. Nobody may be waiting any more: that is no error.
+type Done = Box<dyn FnOnce(Result<(), StoreError>)>;
+
+fn done<T: 'static>(answer: T, reply: Reply<T>) -> Done {
+    Box::new(move |committed| drop(reply.send(committed.map(|()| answer))))
+}
+
+impl Write {
+    fn apply(self, tables: &mut WriteTables<'_>) -> Result<Option<Done>, Error> {
+        Ok(Some(match self {
+            // Whoever asked may have gone; a used credential stays used all the same.
+            Self::Admit(admission, reply) => done(tables.admit(*admission)?, reply),
+            Self::End(ids, farewell, reply) => {
+                done(tables.end(&ids, &Happened::end(farewell))?, reply)
+            }
+            Self::TakeOver(takeover, reply) => done(tables.take_over(*takeover)?, reply),
+            Self::Depart(holds, until, reply) => done(tables.depart(&holds, until)?, reply),
+            Self::Back(holds, worker, reply) => done(tables.back(&holds, worker)?, reply),
+            Self::Attached(workers, until, reply) => done(tables.attached(&workers, until)?, reply),
+            Self::Sweep(sweep, reply) => done(tables.sweep(sweep)?, reply),
+            Self::Join(group, session, limits, reply) => {
+                done(tables.join(&group, session, limits)?, reply)
+            }
+            Self::LeaveGroup(group, session, reply) => {
+                done(tables.leave_group(&group, session)?, reply)
+            }
+            Self::Stop => return Ok(None),
+        }))
+    }
+
+    fn fail(self, error: StoreError) {
+        match self {
+            Self::Admit(_, reply) => drop(reply.send(Err(error))),
+            Self::End(.., reply) => drop(reply.send(Err(error))),
+            Self::TakeOver(_, reply) => drop(reply.send(Err(error))),
+            Self::Depart(.., reply) => drop(reply.send(Err(error))),
+            Self::Back(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Attached(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Sweep(_, reply) => drop(reply.send(Err(error))),
+            Self::Join(.., reply) => drop(reply.send(Err(error))),
+            Self::LeaveGroup(.., reply) => drop(reply.send(Err(error))),
+            Self::Stop => {}
+        }
+    }
 }
 
 pub fn start(
@@ -140,39 +182,14 @@ fn commit(database: &Database, batch: Vec<Write>, chronicle: &Chronicle) -> bool
     match apply(database, &mut left, &mut done) {
         Ok(happened) => {
             chronicle.record(SystemClock.now(), happened);
-            for write in done {
-                match write {
-                    Done::Admit(admitted, reply) => drop(reply.send(Ok(admitted))),
-                    Done::End(ended, reply) => drop(reply.send(Ok(ended))),
-                    Done::Sweep(swept, reply) => drop(reply.send(Ok(swept))),
-                    Done::Join(joined, reply) => drop(reply.send(Ok(joined))),
-                    Done::LeaveGroup(left, reply) => drop(reply.send(Ok(left))),
-                }
-            }
+            done.into_iter().for_each(|answer| answer(Ok(())));
             true
         }
         Err(error) => {
             tracing::error!(%error, "a store transaction failed");
             let error = StoreError(error.to_string());
-            for write in done {
-                match write {
-                    Done::Admit(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Done::End(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Done::Sweep(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Done::Join(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Done::LeaveGroup(_, reply) => drop(reply.send(Err(error.clone()))),
-                }
-            }
-            for write in left {
-                match write {
-                    Write::Admit(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Write::End(.., reply) => drop(reply.send(Err(error.clone()))),
-                    Write::Sweep(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Write::Join(.., reply) => drop(reply.send(Err(error.clone()))),
-                    Write::LeaveGroup(.., reply) => drop(reply.send(Err(error.clone()))),
-                    Write::Stop => {}
-                }
-            }
+            done.into_iter().for_each(|answer| answer(Err(error.clone())));
+            left.for_each(|write| write.fail(error.clone()));
             false
         }
     }
@@ -187,25 +204,7 @@ fn apply(
     transaction.set_durability(Durability::Immediate)?;
     let mut tables = WriteTables::open(&transaction)?;
     for write in batch {
-        match write {
-            Write::Admit(admission, reply) => {
-                // Whoever asked may have gone; a used credential stays used all the same.
-                let admitted = tables.admit(*admission)?;
-                done.push(Done::Admit(admitted, reply));
-            }
-            Write::End(ids, farewell, reply) => {
-                let ended = tables.end(&ids, &Happened::end(farewell))?;
-                done.push(Done::End(ended, reply));
-            }
-            Write::Sweep(now, reply) => done.push(Done::Sweep(tables.sweep(now)?, reply)),
-            Write::Join(group, session, limits, reply) => {
-                done.push(Done::Join(tables.join(&group, session, limits)?, reply));
-            }
-            Write::LeaveGroup(group, session, reply) => {
-                done.push(Done::LeaveGroup(tables.leave_group(&group, session)?, reply));
-            }
-            Write::Stop => {}
-        }
+        done.extend(write.apply(&mut tables)?);
     }
     let happened = tables.happened();
     transaction.commit()?;

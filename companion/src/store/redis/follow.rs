@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::link::Link;
-use crate::domain::session::{Farewell, SessionId};
+use crate::domain::session::{Farewell, Hold, SessionId};
 use crate::store::News;
 
 /// After so long without an event the store is asked whether it is still the same.
@@ -145,6 +145,11 @@ fn read(event: &HashMap<String, Value>, replica: &str) -> Option<News> {
             let session = SessionId::from_hex(&text(event, "session"))?;
             let proxy = Some(text(event, "proxy")).filter(|proxy| !proxy.is_empty());
             Some(News::Ended { session, proxy, farewell, own })
+        }
+        "moved" if !own => {
+            let session = SessionId::from_hex(&text(event, "session"))?;
+            let number = super::scripts::hold_number(&text(event, "hold"));
+            Some(News::Moved { hold: Hold { session, number } })
         }
         "call" if !own => {
             let whom = serde_json::from_str(&text(event, "whom")).ok()?;

@@ -8,7 +8,7 @@ use redis::streams::StreamRangeReply;
 use redis::{Value, from_redis_value};
 use tokio::sync::watch;
 
-use super::{RedisStore, decode};
+use super::{FIELDS, RedisStore, assembled};
 use crate::domain::session::{Farewell, SessionId};
 use crate::domain::time::UnixMillis;
 use crate::store::history::{Bookmark, Cause, Event, Happened, History, TooOld};
@@ -74,6 +74,8 @@ fn read(id: &str, entry: &HashMap<String, Value>) -> Result<Event, StoreError> {
     let revision = id.split('-').next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
     let happened = match (text("what").as_str(), Cause::from_name(&text("cause"))) {
         ("login", _) => Happened::Login,
+        ("away", _) => Happened::Away,
+        ("back", _) => Happened::Back,
         ("end", Some(cause)) => {
             let code = text("code").parse().unwrap_or(0);
             Happened::End { cause, farewell: Farewell { reason: text("reason"), code } }
@@ -84,5 +86,7 @@ fn read(id: &str, entry: &HashMap<String, Value>) -> Result<Event, StoreError> {
     let record = entry.get("record").and_then(|value| from_redis_value(value.clone()).ok());
     let record: Vec<u8> = record.ok_or_else(wrong)?;
     let at = UnixMillis(text("at").parse().map_err(|_| wrong())?);
-    Ok(Event { revision, at, happened, session: decode(session, &record)? })
+    let texts = FIELDS.map(text);
+    let [_, texts @ ..] = texts;
+    Ok(Event { revision, at, happened, session: assembled(session, record, texts)? })
 }

@@ -21,15 +21,16 @@ use zeroize::Zeroizing;
 
 use super::VERSION;
 use super::scripts::{Call, Scripts};
-use crate::domain::session::SessionId;
+use crate::domain::session::{Hold, SessionId};
+use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 /// Between two attempts to connect: a recovery is noticed within this time.
 const RETRY: Duration = Duration::from_millis(200);
-/// Sessions that are to end as soon as the store is back; beyond, they end with their lifetime.
-const MAX_END_LATER: usize = 100_000;
-/// As many of them as one step takes.
-const END_STEP: usize = 256;
+/// What is to be done as soon as the store is back; beyond, sessions end with their lifetime.
+const MAX_LATER: usize = 100_000;
+/// As much of it as one step takes.
+const LATER_STEP: usize = 256;
 
 /// What a server answers that will answer otherwise later: it starts, is a replica that may be
 /// promoted, is full, or is busy.
@@ -100,7 +101,16 @@ struct State {
     connection: Option<MultiplexedConnection>,
     /// Counts connections.
     generation: u64,
-    end_later: Vec<SessionId>,
+    later: Vec<Later>,
+}
+
+/// What must not be forgotten while the store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// The session must not be there any more.
+    End(SessionId),
+    /// The connection is gone; until when its session is away.
+    Leave(Hold, Option<UnixMillis>),
 }
 
 impl Link {
@@ -139,14 +149,15 @@ impl Link {
         self.run(|mut connection| async move { call.invoke(&mut connection).await }).await
     }
 
-    /// These sessions must not be there any more; whether they are is not known now.
-    pub fn end_later(&self, ids: Vec<SessionId>) {
+    /// To be done when the store is back, or now if it is not known whether it was done.
+    pub fn later(&self, what: impl IntoIterator<Item = Later>) {
         let mut state = self.lock();
-        let room = MAX_END_LATER.saturating_sub(state.end_later.len());
-        if ids.len() > room {
+        let room = MAX_LATER.saturating_sub(state.later.len());
+        let mut what = what.into_iter();
+        state.later.extend(what.by_ref().take(room));
+        if what.next().is_some() {
             warn!("too many sessions ended while the store is away: some stay until they expire");
         }
-        state.end_later.extend(ids.into_iter().take(room));
         drop(state);
         self.lost.notify_one();
     }
@@ -171,9 +182,9 @@ impl Link {
                     }
                 }
             }
-            let waiting = self.lock().end_later.len();
+            let waiting = self.lock().later.len();
             if waiting > 0 {
-                self.end_some().await;
+                self.catch_up().await;
                 continue;
             }
             self.lost.notified().await;
@@ -197,25 +208,43 @@ impl Link {
                 return Err(OpenError::Version { server: server(), found });
             }
         }
-        let doubtful: Vec<_> = self.lock().end_later.iter().take(END_STEP).copied().collect();
-        if let Ok(call) = self.scripts.end(&doubtful, None) {
+        let step = self.step();
+        for call in self.calls(&step) {
             let _: Vec<Vec<u8>> = call.invoke(&mut connection).await.map_err(failed)?;
         }
         let mut state = self.lock();
-        state.end_later.drain(..doubtful.len());
+        state.later.drain(..step.len());
         state.generation = state.generation.wrapping_add(1);
         state.connection = Some(connection);
         Ok(())
     }
 
-    async fn end_some(&self) {
-        let ids: Vec<_> = self.lock().end_later.iter().take(END_STEP).copied().collect();
-        let Ok(call) = self.scripts.end(&ids, None) else { return };
-        let ended: Result<Vec<Vec<u8>>, _> = self.call(call).await;
-        if ended.is_ok() {
-            // Others are only added at the end.
-            self.lock().end_later.drain(..ids.len());
+    async fn catch_up(&self) {
+        let step = self.step();
+        for call in self.calls(&step) {
+            let done: Result<Vec<Vec<u8>>, _> = self.call(call).await;
+            if done.is_err() {
+                return;
+            }
         }
+        // Others are only added at the end.
+        self.lock().later.drain(..step.len());
+    }
+
+    fn step(&self) -> Vec<Later> {
+        self.lock().later.iter().take(LATER_STEP).copied().collect()
+    }
+
+    fn calls(&self, step: &[Later]) -> Vec<Call> {
+        let end: Vec<_> = step
+            .iter()
+            .filter_map(|what| if let Later::End(id) = what { Some(*id) } else { None })
+            .collect();
+        let leaves = step.iter().filter_map(|what| match what {
+            Later::Leave(hold, until) => Some(self.scripts.depart(&[*hold], *until)),
+            Later::End(_) => None,
+        });
+        std::iter::once(self.scripts.end(&end, None)).chain(leaves).filter_map(Result::ok).collect()
     }
 
     /// A connection of one's own.

@@ -11,10 +11,10 @@ use super::link::OpenError;
 use crate::domain::group::{GroupLimits, GroupName};
 use crate::domain::key::hex;
 use crate::domain::same_user::{Bound, Over};
-use crate::domain::session::{Farewell, SessionId};
+use crate::domain::session::{Farewell, Hold, HoldNumber, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
-use crate::store::{Admission, EXPIRED, StoreError, record};
+use crate::store::{Admission, EXPIRED, GIVEN_UP, StoreError, Sweep, Takeover, record};
 
 /// How many events are kept: as many kicks as happen while a replica is away. Whoever was away
 /// for more looks up what it holds.
@@ -31,6 +31,10 @@ pub struct Scripts {
     hello: Arc<Script>,
     admit: Arc<Script>,
     end: Arc<Script>,
+    take_over: Arc<Script>,
+    depart: Arc<Script>,
+    back: Arc<Script>,
+    attached: Arc<Script>,
     sweep: Arc<Script>,
     announce: Arc<Script>,
     group_join: Arc<Script>,
@@ -46,14 +50,20 @@ pub struct Call {
 
 impl Scripts {
     pub fn new(prefix: &str) -> Result<Self, OpenError> {
-        let script =
-            |code: &str| Arc::new(Script::new(&format!("{}{code}", include_str!("prelude.lua"))));
+        let late = format!("local LATE = {}\n", LATE.as_millis());
+        let script = |code: &str| {
+            Arc::new(Script::new(&format!("{late}{}{code}", include_str!("prelude.lua"))))
+        };
         Ok(Self {
             base: format!("{{{prefix}}}:"),
             replica: random()?,
             hello: script(include_str!("hello.lua")),
             admit: script(include_str!("admit.lua")),
             end: script(include_str!("end.lua")),
+            take_over: script(include_str!("take_over.lua")),
+            depart: script(include_str!("depart.lua")),
+            back: script(include_str!("back.lua")),
+            attached: script(include_str!("attached.lua")),
             sweep: script(include_str!("sweep.lua")),
             announce: script(include_str!("announce.lua")),
             group_join: script(include_str!("group_join.lua")),
@@ -79,7 +89,7 @@ impl Scripts {
     }
 
     pub fn admit(&self, admission: Admission) -> Result<Call, StoreError> {
-        let Admission { credential, bound, session } = admission;
+        let Admission { credential, bound, session, lost_at } = admission;
         let now = bound.as_ref().map_or(0, |bound| bound.now.0);
         let call = self.call(&self.admit)?.with(now.to_string());
         let call = match credential {
@@ -90,23 +100,55 @@ impl Scripts {
             }
             None => call.with("").with("0"),
         };
+        let away_counts = match &bound {
+            Some(Bound { over: Over::Refuse { away_counts, .. }, .. }) => *away_counts,
+            _ => false,
+        };
         let call = match bound {
-            Some(Bound { user, over: Over::Refuse { limit }, .. }) => {
-                call.with("refuse").with(user).with(limit.to_string()).with("").with("0")
-            }
-            Some(Bound { user, over: Over::End { farewell }, .. }) => {
-                let call = call.with("end").with(user).with("0");
+            Some(Bound { user, over, farewell, .. }) => {
+                let call = match over {
+                    Over::Refuse { limit, .. } => {
+                        call.with("refuse").with(user).with(limit.to_string())
+                    }
+                    Over::End => call.with("end").with(user).with("0"),
+                };
                 call.with(farewell.reason).with(farewell.code.to_string())
             }
             None => call.with("").with("").with("0").with("").with("0"),
         };
         let Some(session) = session else {
-            return Ok(call.with("").with("").with("").with("0").with("0").with(""));
+            let call = call.with("").with("").with("").with("0").with(flag(away_counts));
+            return Ok(call.with("").with("").with("").with("").with("").with("").with(""));
         };
-        let expires = session.expires_at;
         let call = call.with(session.id.to_string()).with(session.identity.user.as_str());
-        let call = call.with(session.proxy.as_str()).with(expires.0.to_string());
-        Ok(call.with(expires.after(LATE).0.to_string()).with(record::encode(session)))
+        let call = call.with(session.proxy.as_str()).with(session.expires_at.0.to_string());
+        let call = call.with(flag(away_counts)).with(record::encode(session.clone()));
+        let call = call.with(number(session.hold.0)).with(number(session.worker));
+        let call = call.with(session.peer).with(session.client);
+        Ok(call.with(flag(session.seed.is_some())).with(mind(session.worker, lost_at)))
+    }
+
+    pub fn take_over(&self, takeover: Takeover) -> Result<Call, StoreError> {
+        let Takeover { session, base, now, lost_at } = takeover;
+        let call = self.call(&self.take_over)?.with(session.id.to_string());
+        let call = call.with(number(base.0)).with(now.0.to_string());
+        let call = call.with(number(session.hold.0)).with(number(session.worker));
+        let call = call.with(session.proxy).with(session.peer).with(session.client);
+        Ok(call.with(mind(session.worker, lost_at)))
+    }
+
+    pub fn depart(&self, holds: &[Hold], until: Option<UnixMillis>) -> Result<Call, StoreError> {
+        let until = until.map(|until| until.0.to_string()).unwrap_or_default();
+        Ok(self.call(&self.depart)?.with(until).with_holds(holds))
+    }
+
+    pub fn back(&self, holds: &[Hold], worker: u64) -> Result<Call, StoreError> {
+        Ok(self.call(&self.back)?.with(number(worker)).with_holds(holds))
+    }
+
+    pub fn attached(&self, workers: &[u64], until: UnixMillis) -> Result<Call, StoreError> {
+        let call = self.call(&self.attached)?.with(until.0.to_string());
+        Ok(workers.iter().fold(call, |call, worker| call.with(number(*worker))))
     }
 
     pub fn end(&self, ids: &[SessionId], farewell: Option<&Farewell>) -> Result<Call, StoreError> {
@@ -120,9 +162,11 @@ impl Scripts {
         Ok(ids.iter().fold(call, |call, id| call.with(id.to_string())))
     }
 
-    pub fn sweep(&self, now: UnixMillis, limit: usize) -> Result<Call, StoreError> {
+    pub fn sweep(&self, sweep: Sweep, limit: usize) -> Result<Call, StoreError> {
         let call = self.call(&self.sweep)?;
-        Ok(call.with(now.0.to_string()).with(limit.to_string()).with(EXPIRED))
+        let call = call.with(sweep.now.0.to_string()).with(limit.to_string());
+        let lost = sweep.lost_until.map(|until| until.0.to_string()).unwrap_or_default();
+        Ok(call.with(EXPIRED).with(GIVEN_UP).with(lost))
     }
 
     pub fn announce(&self, whom: &Whom, farewell: &Farewell) -> Result<Call, StoreError> {
@@ -163,6 +207,12 @@ impl Call {
         self
     }
 
+    fn with_holds(self, holds: &[Hold]) -> Self {
+        holds.iter().fold(self, |call, hold| {
+            call.with(hold.session.to_string()).with(number(hold.number.0))
+        })
+    }
+
     pub async fn invoke<T: FromRedisValue>(
         &self,
         connection: &mut MultiplexedConnection,
@@ -173,6 +223,25 @@ impl Call {
         }
         invocation.invoke_async(connection).await
     }
+}
+
+/// 16 hexadecimal digits: Lua's own numbers are not exact.
+pub fn number(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+/// Reads what [`number`] writes; 0 if it is something else.
+pub fn hold_number(text: &str) -> HoldNumber {
+    HoldNumber(u64::from_str_radix(text, 16).unwrap_or(0))
+}
+
+/// When a worker is lost, if that is to be minded.
+fn mind(worker: u64, lost_at: Option<UnixMillis>) -> String {
+    lost_at.filter(|_| worker != 0).map(|at| at.0.to_string()).unwrap_or_default()
+}
+
+const fn flag(set: bool) -> &'static str {
+    if set { "1" } else { "" }
 }
 
 /// 16 hexadecimal digits that nobody else has.

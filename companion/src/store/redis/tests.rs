@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::filter::Filter;
+use crate::domain::session::{HoldNumber, State};
 use crate::store::behaviour::{at, id, lives, session, uses, yes};
 use server::RedisServer;
 
@@ -136,7 +137,51 @@ async fn an_admission_whose_answer_is_lost_leaves_no_session_behind() {
     server.signal("CONT");
     becomes(|| store.healthy()).await;
     assert_eq!(other.find(vec![id(1)]).await, Ok(vec![None]));
-    assert_eq!(other.count().await, Ok(0));
+    assert_eq!(other.count().await, Ok(Count::default()));
+}
+
+#[tokio::test]
+async fn a_resume_whose_answer_is_lost_leaves_the_session_to_its_client() {
+    let Some(server) = RedisServer::start(&[]) else { return };
+    let hasty = RedisSettings { timeout: Duration::from_millis(300), ..settings(&server) };
+    let (store, other) = (RedisStore::open(hasty).await.unwrap(), open(&server).await);
+    let old = session(1, "ada", 1_000_000);
+    store.admit(lives(&old)).await.unwrap();
+    let takeover = |old: &Session, number| Takeover {
+        session: Session { hold: HoldNumber(number), ..old.clone() },
+        base: old.hold,
+        now: at(10),
+        lost_at: None,
+    };
+    // The script must be known, or the server would not run it without being asked again.
+    let new = Session { hold: HoldNumber(2 << 32), ..old.clone() };
+    assert_eq!(store.take_over(takeover(&old, 2 << 32)).await, Ok(true));
+    server.signal("STOP");
+    assert!(store.take_over(takeover(&new, 3 << 32)).await.is_err());
+    server.signal("CONT");
+    becomes(|| store.healthy()).await;
+    // It happened, and nobody holds it: its client finds it where his newest token leads.
+    let found = other.find(vec![old.id]).await.unwrap().remove(0).unwrap();
+    assert_eq!((found.hold, found.state()), (HoldNumber(3 << 32), State::Away));
+    assert_eq!(other.take_over(takeover(&found, 4 << 32)).await, Ok(true));
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_while_the_server_is_away_is_not_forgotten() {
+    let Some(mut server) = RedisServer::start(&[]) else { return };
+    let store = open(&server).await;
+    let (stays, goes) = (session(1, "ada", 1_000_000), session(2, "bob", 1_000_000));
+    for session in [&stays, &goes] {
+        store.admit(lives(session)).await.unwrap();
+    }
+    server.kill();
+    assert!(store.depart(vec![stays.hold()], Some(at(500))).await.is_err());
+    assert!(store.depart(vec![goes.hold()], None).await.is_err());
+    server.run();
+    becomes(|| store.healthy()).await;
+    let found = store.find(vec![stays.id, goes.id]).await.unwrap();
+    assert_eq!(found[0].as_ref().unwrap().away_until, Some(at(500)));
+    assert_eq!(found[1], None);
 }
 
 #[tokio::test]
@@ -161,7 +206,10 @@ async fn what_expires_is_news_and_leaves_nothing_in_the_server() {
     let mut news = two.news().unwrap();
     assert_eq!(next(&mut news).await, News::Gap);
     one.admit(lives(&session(1, "ada", 100))).await.unwrap();
-    assert_eq!(one.sweep(at(100)).await.unwrap().sessions, [id(1)]);
+    assert_eq!(
+        one.sweep(Sweep { now: at(100), lost_until: None }).await.unwrap().sessions,
+        [id(1)]
+    );
     let farewell = Farewell::new(crate::store::EXPIRED);
     let proxy = Some("proxy-1".into());
     let expected = News::Ended { session: id(1), proxy, farewell, own: false };

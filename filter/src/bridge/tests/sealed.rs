@@ -108,7 +108,7 @@ fn a_replayed_login_that_no_sealed_frame_follows_ends_in_time() {
     let mut sealed = Sealed::pending();
     assert_eq!(sealed.wire.sleep(), Duration::from_secs(10));
     sealed.wire.service(&acknowledged());
-    assert_eq!(sealed.heard(), [(0, 16, "no sealed frame in time".into())]);
+    assert_eq!(sealed.heard(), [(0, 16, "no frame after the login in time".into())]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn bytes_that_are_no_message_end_the_stream() {
     sim.say_bytes(b"\xff\xff\xff\xff garbage");
     assert_eq!(sim.open, None);
     assert_eq!(sim.events()[0], Event::Fault("a message that does not parse"));
-    assert_eq!(sim.connect(), [session.as_bytes().to_vec()], "sessions outlive it");
+    assert_eq!(sim.connect(), [session.session.as_bytes().to_vec()], "sessions outlive it");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_session_that_nobody_asked_for_is_ended() {
     let mut sim = Sim::connected();
     sim.say(accepted(12345, 1, None));
     sim.no_answer();
-    assert_eq!(sim.told_ended(), [id(1).as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [id(1).session.as_bytes().to_vec()]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn keys_that_do_not_go_with_the_mode_are_not_used() {
         sim.say(accepted(reference, 1, keys));
         assert_try_again(&sim.only_answer(7));
         assert_eq!(sim.events(), [Event::Fault("keys that do not go with the login's mode")]);
-        assert_eq!(sim.told_ended(), [id(1).as_bytes().to_vec()]);
+        assert_eq!(sim.told_ended(), [id(1).session.as_bytes().to_vec()]);
         assert_eq!(sim.link.sessions(), 0);
     }
 }
@@ -209,7 +209,7 @@ proptest! {
     fn every_question_gets_one_answer_in_time(steps in prop::collection::vec(step(), 1..60)) {
         let mut sim = Sim::new();
         let mut due = std::collections::BTreeMap::<u32, Moment>::new();
-        let mut sessions = std::collections::BTreeMap::<u32, SessionId>::new();
+        let mut sessions = std::collections::BTreeMap::<u32, Hold>::new();
         let mut references = Vec::new();
         for step in steps.into_iter().chain([Step::Pass(20_000)]) {
             let reference = |index: usize| references.get(index).copied().unwrap_or(77);
@@ -268,7 +268,7 @@ proptest! {
                 match outcome {
                     Outcome::Kick { .. } => continue,
                     Outcome::LoginAccepted(accepted) => {
-                        sessions.insert(connection, accepted.session);
+                        sessions.insert(connection, accepted.hold());
                     }
                     Outcome::Activated => {}
                     Outcome::LoginRefused { .. } | Outcome::ActivationRefused { .. } => {

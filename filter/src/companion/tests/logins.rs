@@ -20,7 +20,7 @@ fn an_accepted_ticket_login_says_who_it_is() {
     let reference = sim.asked(7, Mode::Ticket);
     sim.say(accepted(reference, 1, None));
     let Outcome::LoginAccepted(accepted) = sim.only_answer(7) else { panic!("not accepted") };
-    assert_eq!(accepted.session, id(1));
+    assert_eq!(accepted.hold(), id(1));
     assert_eq!(accepted.reply, b"welcome");
     assert_eq!(accepted.user, "ann");
     assert_eq!(accepted.roles, ["player"]);
@@ -81,7 +81,7 @@ fn a_refused_activation_ends_the_session() {
     let Outcome::ActivationRefused { text } = sim.only_answer(7) else { panic!("not refused") };
     assert_eq!(text, "replaced");
     assert_eq!(sim.link.sessions(), 0);
-    assert_eq!(sim.told_ended(), [session.as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [session.session.as_bytes().to_vec()]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_session_whose_login_was_given_up_is_ended_when_its_answer_comes_late() {
     assert_try_again(&sim.only_answer(7));
     sim.say(accepted(reference, 1, None));
     sim.no_answer();
-    assert_eq!(sim.told_ended(), [id(1).as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [id(1).session.as_bytes().to_vec()]);
     assert_eq!(sim.link.sessions(), 0);
 }
 
@@ -138,7 +138,7 @@ fn an_activation_that_nobody_answers_is_refused_in_time_and_the_session_ended() 
     let reference = sim.activating(7, session);
     sim.pass(LinkConfig::ANSWER_WITHIN);
     assert!(matches!(sim.only_answer(7), Outcome::ActivationRefused { .. }));
-    assert_eq!(sim.told_ended(), [session.as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [session.session.as_bytes().to_vec()]);
     sim.say(activated(reference, ""));
     sim.no_answer();
     assert_eq!(sim.link.sessions(), 0);
@@ -151,7 +151,7 @@ fn a_connection_that_is_gone_gets_no_answer_and_leaves_no_session() {
     sim.link.forget(7);
     sim.say(accepted(reference, 1, None));
     sim.no_answer();
-    assert_eq!(sim.told_ended(), [id(1).as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [id(1).session.as_bytes().to_vec()]);
     sim.pass(LinkConfig::ANSWER_WITHIN * 2);
     sim.no_answer();
 }
@@ -164,7 +164,7 @@ fn an_answer_that_waits_for_a_connection_that_goes_is_dropped() {
     sim.link.forget(7);
     sim.drain();
     sim.no_answer();
-    assert_eq!(sim.told_ended(), [id(1).as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [id(1).session.as_bytes().to_vec()]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use meshgate_proto::edge::v1::{self as edge, from_proxy, to_proxy};
 use prost::Message;
 
 use super::*;
+use crate::session::SessionId;
 
 const SECOND: Duration = Duration::from_secs(1);
 const UNAVAILABLE: u32 = 14;
@@ -76,7 +77,8 @@ impl Sim {
         let Some(from_proxy::Kind::Hello(hello)) = self.sent.pop_front() else {
             panic!("no Hello")
         };
-        assert_eq!((hello.contract, hello.proxy.as_str()), (1, "proxy-1"));
+        assert_eq!((hello.contract, hello.proxy.as_str(), hello.worker), (1, "proxy-1", 42));
+        assert_eq!(hello.sessions.len(), hello.holds.len());
         hello.sessions
     }
 
@@ -176,7 +178,7 @@ impl Sim {
     }
 
     /// Logs a connection in with a ticket.
-    fn live(&mut self, connection: u32, session: u8) -> SessionId {
+    fn live(&mut self, connection: u32, session: u8) -> Hold {
         let reference = self.asked(connection, Mode::Ticket);
         self.say(accepted(reference, session, None));
         assert!(matches!(self.only_answer(connection), Outcome::LoginAccepted(_)));
@@ -184,7 +186,7 @@ impl Sim {
     }
 
     /// Logs a connection in by Noise, up to its first sealed frame.
-    fn pending(&mut self, connection: u32, session: u8) -> SessionId {
+    fn pending(&mut self, connection: u32, session: u8) -> Hold {
         let reference = self.asked(connection, Mode::Noise);
         self.say(accepted(reference, session, Some(([1; 32], [2; 32]))));
         assert!(matches!(self.only_answer(connection), Outcome::LoginAccepted(_)));
@@ -192,12 +194,15 @@ impl Sim {
     }
 
     /// Asks for an activation and returns the question's reference.
-    fn activating(&mut self, connection: u32, session: SessionId) -> u64 {
-        self.link.activate(self.now, connection, session);
+    fn activating(&mut self, connection: u32, hold: Hold) -> u64 {
+        self.link.activate(self.now, connection, hold);
         self.drain();
         match self.sent.pop_front() {
             Some(from_proxy::Kind::Activate(activate)) => {
-                assert_eq!(activate.session_id, session.as_bytes());
+                assert_eq!(
+                    (&activate.session_id[..], activate.hold),
+                    (&hold.session.as_bytes()[..], hold.number)
+                );
                 activate.r#ref
             }
             other => panic!("expected an activation, got {other:?}"),
@@ -234,15 +239,16 @@ impl Sim {
     }
 }
 
-fn id(session: u8) -> SessionId {
-    SessionId::from_slice(&[session; 16]).unwrap()
+/// Sessions and holds have the same number here.
+fn id(session: u8) -> Hold {
+    Hold { session: SessionId::from_slice(&[session; 16]).unwrap(), number: session.into() }
 }
 
 fn accepted(reference: u64, session: u8, keys: Option<([u8; 32], [u8; 32])>) -> to_proxy::Kind {
     let (up, down) = keys.map_or_else(Default::default, |(up, down)| (up.to_vec(), down.to_vec()));
     to_proxy::Kind::LoginAccepted(edge::LoginAccepted {
         r#ref: reference,
-        session_id: id(session).as_bytes().to_vec(),
+        session_id: id(session).session.as_bytes().to_vec(),
         reply: b"welcome".to_vec(),
         user: "ann".to_owned(),
         claims: [("level".to_owned(), "7".to_owned())].into(),
@@ -250,6 +256,8 @@ fn accepted(reference: u64, session: u8, keys: Option<([u8; 32], [u8; 32])>) -> 
         expires_at_ms: 1,
         client_to_server_key: up,
         server_to_client_key: down,
+        hold: id(session).number,
+        activate: false,
     })
 }
 
@@ -265,9 +273,10 @@ fn activated(reference: u64, refused: &str) -> to_proxy::Kind {
     to_proxy::Kind::Activated(edge::Activated { r#ref: reference, refused: refused.to_owned() })
 }
 
-fn kick(session: SessionId, reason: &str) -> to_proxy::Kind {
+fn kick(hold: Hold, reason: &str) -> to_proxy::Kind {
     to_proxy::Kind::Kick(edge::Kick {
-        session_id: session.as_bytes().to_vec(),
+        session_id: hold.session.as_bytes().to_vec(),
+        hold: hold.number,
         reason: reason.to_owned(),
         code: 9,
     })

@@ -126,3 +126,31 @@ fn the_largest_push_is_not_too_large() {
     assert!(sim.link.is_connected());
     assert_eq!(sim.deliver(Ok(())).len(), push::MAX_SESSIONS);
 }
+
+#[test]
+fn a_push_goes_to_the_connection_that_its_session_lives_on_now() {
+    let mut sim = Sim::connected();
+    let old = sim.live(7, 1);
+    let reference = sim.asked(8, Mode::Ticket);
+    let to_proxy::Kind::LoginAccepted(mut resumed) = accepted(reference, 1, None) else {
+        panic!("not what it made")
+    };
+    (resumed.hold, resumed.activate) = (99, true);
+    sim.say(to_proxy::Kind::LoginAccepted(resumed));
+    assert!(matches!(sim.only_answer(8), Outcome::LoginAccepted(_)));
+    sim.say(push(1, &[1], b"a"));
+    assert_eq!(sim.deliver(Ok(())), [(7, b"a".to_vec())], "it does not live there yet");
+    sim.pushed();
+    let reference = sim.activating(8, Hold { number: 99, ..old });
+    sim.say(activated(reference, ""));
+    assert!(matches!(sim.only_answer(8), Outcome::Activated));
+    sim.say(push(2, &[1], b"b"));
+    assert_eq!(sim.deliver(Ok(())), [(8, b"b".to_vec())]);
+    sim.pushed();
+    // The old one's end is not the session's.
+    sim.link.forget(7);
+    sim.drain();
+    sim.told_ended();
+    sim.say(push(3, &[1], b"c"));
+    assert_eq!(sim.deliver(Ok(())), [(8, b"c".to_vec())]);
+}

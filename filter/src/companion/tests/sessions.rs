@@ -13,6 +13,33 @@ fn a_kick_reaches_the_connection_of_its_session_alone() {
 }
 
 #[test]
+fn a_session_can_be_on_two_connections_and_a_kick_means_one_of_them() {
+    let mut sim = Sim::connected();
+    let old = sim.live(7, 1);
+    let reference = sim.asked(8, Mode::Ticket);
+    let to_proxy::Kind::LoginAccepted(mut resumed) = accepted(reference, 1, None) else {
+        panic!("not what it made")
+    };
+    (resumed.hold, resumed.activate) = (99, true);
+    let new = Hold { number: 99, ..old };
+    sim.say(to_proxy::Kind::LoginAccepted(resumed));
+    assert!(matches!(sim.only_answer(8), Outcome::LoginAccepted(_)));
+    let reference = sim.activating(8, new);
+    sim.say(activated(reference, ""));
+    assert!(matches!(sim.only_answer(8), Outcome::Activated));
+    sim.say(kick(old, "resumed"));
+    assert!(matches!(sim.only_answer(7), Outcome::Kick { .. }));
+    sim.link.forget(7);
+    sim.drain();
+    let told = sim.sent.pop_back();
+    let Some(from_proxy::Kind::Ended(told)) = told else { panic!("{told:?}") };
+    assert_eq!(told.hold, old.number);
+    assert_eq!(sim.link.sessions(), 1);
+    sim.say(kick(new, "out"));
+    assert!(matches!(sim.only_answer(8), Outcome::Kick { .. }));
+}
+
+#[test]
 fn a_pending_session_can_be_kicked() {
     let mut sim = Sim::connected();
     let session = sim.pending(7, 1);
@@ -24,11 +51,10 @@ fn a_pending_session_can_be_kicked() {
 fn an_ended_session_is_reported_once() {
     let mut sim = Sim::connected();
     let session = sim.live(7, 1);
-    sim.link.ended(session);
     sim.link.forget(7);
-    sim.link.ended(session);
+    sim.link.forget(7);
     sim.drain();
-    assert_eq!(sim.told_ended(), [session.as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [session.session.as_bytes().to_vec()]);
     assert_eq!(sim.link.sessions(), 0);
     sim.say(kick(session, "late"));
     sim.no_answer();
@@ -44,7 +70,7 @@ fn sessions_go_on_without_a_companion_and_are_listed_when_it_is_back() {
     assert_eq!(sim.link.sessions(), 3);
     let mut listed = sim.connect();
     listed.sort();
-    let mut all: Vec<_> = sessions.iter().map(|id| id.as_bytes().to_vec()).collect();
+    let mut all: Vec<_> = sessions.iter().map(|id| id.session.as_bytes().to_vec()).collect();
     all.sort();
     assert_eq!(listed, all);
 }
@@ -57,7 +83,7 @@ fn a_session_that_ended_while_the_companion_was_away_is_reported_after_the_hello
     sim.link.forget(7);
     sim.drain();
     assert!(sim.connect().is_empty());
-    assert_eq!(sim.told_ended(), [session.as_bytes().to_vec()]);
+    assert_eq!(sim.told_ended(), [session.session.as_bytes().to_vec()]);
 }
 
 #[test]
@@ -94,7 +120,8 @@ fn ended_sessions_are_remembered_up_to_a_limit() {
     for number in 0..MAX_ENDED + 10 {
         let mut session = [0; 16];
         session[..8].copy_from_slice(&number.to_be_bytes());
-        sim.link.report_ended(SessionId::from_slice(&session).unwrap());
+        let session = SessionId::from_slice(&session).unwrap();
+        sim.link.report_ended(Hold { session, number: 1 });
     }
     sim.connect();
     let told = sim.told_ended();

@@ -139,7 +139,7 @@ fn activations_on_a_stream_that_breaks_are_asked_for_again() {
     let reference = sim.activating(7, session);
     sim.break_stream();
     sim.no_answer();
-    assert_eq!(sim.connect(), [session.as_bytes().to_vec()]);
+    assert_eq!(sim.connect(), [session.session.as_bytes().to_vec()]);
     let Some(from_proxy::Kind::Activate(again)) = sim.sent.pop_front() else {
         panic!("no activation")
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::protocol::layout::FrameSeal;
 
 use super::super::identity::MetadataPolicy;
+use super::super::login::SessionId;
 use super::super::seal::{TrafficKey, TrafficKeys, client_side};
 use super::*;
 use crate::call::Code;
@@ -25,6 +26,8 @@ fn keys() -> TrafficKeys {
 fn accepted(keys: Option<TrafficKeys>) -> Accepted {
     Accepted {
         session: SessionId::from_slice(&[7; 16]).unwrap(),
+        hold: 9,
+        activate: false,
         reply: b"reply".to_vec(),
         user: "ann".to_owned(),
         claims: [("level".to_owned(), "7".to_owned())].into(),
@@ -179,7 +182,7 @@ fn a_noise_login_is_established_by_a_sealed_frame_and_the_companions_word() {
     let mut frames = from_client(2);
     let opened = session.open(&[b"header"], &mut frames[0]).unwrap();
     assert_eq!(opened.body, b"frame 0");
-    assert_eq!(opened.activate, SessionId::from_slice(&[7; 16]));
+    assert_eq!(opened.activate, Some(accepted(None).hold()));
     assert!(session.is_waiting());
     assert!(session.activated());
     assert_eq!(session.pass(&for_sessions()).unwrap().identity().user(), Some("ann"));
