@@ -205,3 +205,75 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> TokenSecret {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::secret::Secret;
+
+    fn key(kind: Kind, byte: u8) -> Key {
+        Key::new("k", kind, Secret::new(vec![byte; 32])).unwrap()
+    }
+
+    fn id(hold: u64, base: u64) -> TokenId {
+        let session = SessionId::from_bytes([7; 16]);
+        TokenId { session, hold: HoldNumber(hold), base: HoldNumber(base) }
+    }
+
+    #[test]
+    fn a_token_id_survives_its_bytes() {
+        let id = id(0x0000_0002_dead_beef, 0x0000_0001_1234_5678);
+        assert_eq!(TokenId::from_bytes(&id.to_bytes()), Some(id));
+        for length in [0, 31, 33] {
+            assert_eq!(TokenId::from_bytes(&vec![1; length]), None);
+        }
+    }
+
+    #[test]
+    fn every_token_has_a_secret_of_its_own() {
+        let (master, noise) = (key(Kind::Master, 1), key(Kind::Noise, 1));
+        let keys = ResumeKeys::derive([&master, &noise]);
+        let seed = keys.seed(None).unwrap().unwrap();
+        let secret = |keys: &ResumeKeys, seed: &Seed, id| keys.secret(seed, id);
+        let one = secret(&keys, &seed, id(1, 1)).unwrap();
+        assert_eq!(secret(&keys, &seed, id(1, 1)).unwrap(), one);
+        for other in [id(2, 1), id(1, 2), id(2, 2)] {
+            assert_ne!(secret(&keys, &seed, other).unwrap(), one);
+        }
+        let salted = Seed { salt: [0; 16], ..seed.clone() };
+        assert_ne!(secret(&keys, &salted, id(1, 1)).unwrap(), one);
+        // The same bytes make another key: it is named by what it is, not by what it is from.
+        let alone = ResumeKeys::derive([&key(Kind::Master, 2)]);
+        assert_eq!(secret(&alone, &seed, id(1, 1)), Err(Why::TokenWrong));
+        // Both are at hand while sessions of the old one are there.
+        let later = ResumeKeys::derive([&key(Kind::Master, 2), &master]);
+        assert_eq!(secret(&later, &seed, id(1, 1)).unwrap(), one);
+    }
+
+    #[test]
+    fn only_keys_that_all_replicas_have_make_tokens() {
+        let tickets = key(Kind::TicketHmac, 1);
+        let keys = ResumeKeys::derive([&tickets]);
+        assert!(keys.is_empty());
+        assert_eq!(keys.seed(None), Ok(None));
+        let seed = Seed { key: [1; 8], salt: [2; 16], credential: None };
+        assert_eq!(format!("{seed:?} {keys:?}"), "<seed> <0 resume keys>");
+    }
+
+    #[test]
+    fn a_proof_takes_the_secret_and_the_credential() {
+        let keys = ResumeKeys::derive([&key(Kind::Noise, 1)]);
+        let seed = keys.seed(Some(b"ticket")).unwrap().unwrap();
+        let secret = keys.secret(&seed, id(1, 1)).unwrap();
+        let proven = |credential: &[u8], seed: &Seed, secret: &TokenSecret| {
+            let message = ticket_message(&id(1, 1).to_bytes(), secret, credential).unwrap();
+            let parsed = TicketResume::parse(&message).unwrap().unwrap();
+            parsed.is_proven(seed, &keys.secret(seed, parsed.id).unwrap())
+        };
+        assert!(proven(b"ticket", &seed, &secret));
+        assert!(!proven(b"tickets", &seed, &secret));
+        assert!(!proven(b"ticket", &seed, &Zeroizing::new([0; 32])));
+        assert!(!proven(b"ticket", &Seed { credential: None, ..seed.clone() }, &secret));
+        assert!(TicketResume::parse(b"mgt1.a.b").is_none());
+    }
+}

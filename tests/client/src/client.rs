@@ -74,6 +74,20 @@ impl Client {
         self.shared.session.as_ref()
     }
 
+    /// How to go on with this session over another connection; `login` is how it began.
+    pub fn resumption(&self, login: &Login) -> Option<Login> {
+        let token = self.session()?.resume.clone()?;
+        match login.clone() {
+            Login::None => None,
+            Login::Ticket(credential) | Login::ResumeTicket { credential, .. } => {
+                Some(Login::ResumeTicket { credential, token })
+            }
+            Login::Noise { server, .. } | Login::ResumeNoise { server, .. } => {
+                Some(Login::ResumeNoise { server, token })
+            }
+        }
+    }
+
     /// Calls and waits for the reply's body, however long it takes.
     pub async fn call(&self, command: u32, body: impl Into<Vec<u8>>) -> Result<Vec<u8>, CallError> {
         let reply = self.call_frame(Frame::request(command, 0, body)).await?;

@@ -62,14 +62,27 @@ impl Connection {
                 login_reply(&body).map(Some)
             }
             Login::Noise { server, credential } => {
-                let (handshake, body) = Handshake::start(server, credential)?;
-                let body = self.exchange(body).await?;
-                let (reply, outgoing, incoming) = handshake.finish(&body)?;
-                self.sender.seal = Some(outgoing);
-                self.receiver.seal = Some(incoming);
-                Ok(Some(reply))
+                self.shake_hands(Handshake::start(server, credential)?).await.map(Some)
+            }
+            Login::ResumeTicket { credential, token } => {
+                let body = self.exchange(token.ticket_message(credential)?).await?;
+                login_reply(&body).map(Some)
+            }
+            Login::ResumeNoise { server, token } => {
+                self.shake_hands(Handshake::resume(server, token)?).await.map(Some)
             }
         }
+    }
+
+    async fn shake_hands(
+        &mut self,
+        (handshake, body): (Handshake, Vec<u8>),
+    ) -> Result<LoginReply, Error> {
+        let body = self.exchange(body).await?;
+        let (reply, outgoing, incoming) = handshake.finish(&body)?;
+        self.sender.seal = Some(outgoing);
+        self.receiver.seal = Some(incoming);
+        Ok(reply)
     }
 
     /// Sends a login frame and waits for the body of its reply.

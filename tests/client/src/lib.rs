@@ -25,5 +25,5 @@ pub use client::{Client, Closed};
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{CallError, Error};
 pub use frame::{Flags, Frame, HEADER, MAX_FRAME, command};
-pub use login::{Credential, Handshake, Login, LoginReply, NoiseServer};
+pub use login::{Credential, Handshake, Login, LoginReply, NoiseServer, ResumeToken};
 pub use seal::{Direction, Seal, TAG};

@@ -15,16 +15,33 @@
 //!
 //! The payload of message 1 is a protobuf `LoginRequest`, that of message 2 a `LoginReply`
 //! (`proto/meshgate/session/v1/session.proto`).
+//!
+//! A reply may bring a token to resume with over another connection: by
+//! `Noise_NKpsk0_25519_ChaChaPoly_BLAKE2s` with its secret as the pre-shared key, kind 2, the token's
+//! id behind the key id and at the end of the prologue; or in mode `ticket` by a proof:
+//!
+//! ```text
+//! noise    u8 version 1 | u8 kind 2 | u8 k | key id | u8 t | token id (t bytes) | Noise message 1
+//! ticket   u8 version 1 | u8 kind 2 | u8 t | token id (t bytes) | proof (32 bytes)
+//! proof    HMAC-SHA256(secret, "meshgate resume proof" 00 | token id | SHA-256(credential))
+//! ```
 
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
+use sha2::{Digest, Sha256};
 use snow::{Builder, HandshakeState};
 
 use crate::error::Error;
 use crate::seal::{Direction, Seal};
 
 const PATTERN: &str = "Noise_NK_25519_ChaChaPoly_BLAKE2s";
+const RESUME_PATTERN: &str = "Noise_NKpsk0_25519_ChaChaPoly_BLAKE2s";
 const VERSION: u8 = 1;
 const KIND: u8 = 1;
+const KIND_RESUME: u8 = 2;
+const PROOF: &[u8] = b"meshgate resume proof\0";
 const MODE_NOISE: u8 = 2;
 /// What this client calls itself in the server's log.
 const CLIENT: &str = "meshgate-client";
@@ -40,6 +57,10 @@ pub enum Login {
     Ticket(Credential),
     /// Frames are sealed from the handshake on.
     Noise { server: NoiseServer, credential: Credential },
+    /// Goes on with a session that logged in with this ticket.
+    ResumeTicket { credential: Credential, token: ResumeToken },
+    /// Goes on with a session that logged in by Noise.
+    ResumeNoise { server: NoiseServer, token: ResumeToken },
 }
 
 /// What says who the client is.
@@ -70,6 +91,53 @@ pub struct LoginReply {
     /// When the session ends at the latest, in milliseconds since the Unix epoch.
     #[prost(uint64, tag = "3")]
     pub expires_at_ms: u64,
+    #[prost(message, optional, tag = "4")]
+    pub resume: Option<ResumeToken>,
+    /// 1 after a login, one more with each resume.
+    #[prost(uint32, tag = "5")]
+    pub generation: u32,
+    /// Calls that were sent over a connection of this generation or before, and have no reply, are
+    /// lost.
+    #[prost(uint32, tag = "6")]
+    pub lost_up_to: u32,
+}
+
+/// What a session is resumed with; kept secret.
+#[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
+pub struct ResumeToken {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub grace_ms: u64,
+}
+
+impl fmt::Debug for ResumeToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumeToken").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl ResumeToken {
+    /// The body of the login frame that resumes a session of mode `ticket`.
+    pub fn ticket_message(&self, credential: &Credential) -> Result<Vec<u8>, Error> {
+        let mut proof = Hmac::<Sha256>::new_from_slice(&self.secret)
+            .map_err(|_| Error::Handshake("the token has no secret".into()))?;
+        proof.update(PROOF);
+        proof.update(&self.id);
+        proof.update(&Sha256::digest(credential.text()));
+        let mut message = vec![VERSION, KIND_RESUME, self.id_length()?];
+        message.extend(&self.id);
+        message.extend(proof.finalize().into_bytes());
+        Ok(message)
+    }
+
+    fn id_length(&self) -> Result<u8, Error> {
+        u8::try_from(self.id.len())
+            .map_err(|_| Error::Handshake("the token's id is too long".into()))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -124,23 +192,47 @@ impl NoiseServer {
 }
 
 /// A Noise handshake that waits for the server's message.
-pub struct Handshake(HandshakeState);
+pub struct Handshake {
+    state: HandshakeState,
+    kind: u8,
+}
 
 impl Handshake {
     /// Makes the login frame's body.
     pub fn start(server: &NoiseServer, credential: &Credential) -> Result<(Self, Vec<u8>), Error> {
-        Self::start_with(server, &credential.login_request(), None)
+        Self::start_with(server, &credential.login_request(), None, None)
+    }
+
+    /// Makes the body of the login frame that resumes a session.
+    pub fn resume(server: &NoiseServer, token: &ResumeToken) -> Result<(Self, Vec<u8>), Error> {
+        let request = LoginRequest { client: CLIENT.to_owned(), ..LoginRequest::default() };
+        Self::start_with(server, &request.encode_to_vec(), Some(token), None)
     }
 
     /// `ephemeral`: the client's own key for once, which no handshake but a test vector fixes.
     fn start_with(
         server: &NoiseServer,
         login_request: &[u8],
+        token: Option<&ResumeToken>,
         ephemeral: Option<&[u8]>,
     ) -> Result<(Self, Vec<u8>), Error> {
-        let pattern = PATTERN.parse().map_err(noise)?;
-        let prologue = server.prologue()?;
-        let mut state = Builder::new(pattern)
+        let (pattern, kind) =
+            if token.is_some() { (RESUME_PATTERN, KIND_RESUME) } else { (PATTERN, KIND) };
+        let mut named = Vec::new();
+        let mut secret = None;
+        if let Some(token) = token {
+            named.push(token.id_length()?);
+            named.extend(&token.id);
+            let bytes = <[u8; 32]>::try_from(token.secret.as_slice());
+            secret = Some(bytes.map_err(|_| Error::Handshake("a secret has 32 bytes".into()))?);
+        }
+        let prologue = [server.prologue()?, named.clone()].concat();
+        let builder = Builder::new(pattern.parse().map_err(noise)?);
+        let builder = match &secret {
+            Some(secret) => builder.psk(0, secret).map_err(noise)?,
+            None => builder,
+        };
+        let mut state = builder
             .prologue(&prologue)
             .and_then(|builder| builder.remote_public_key(&server.public_key))
             .map(|builder| match ephemeral {
@@ -151,21 +243,22 @@ impl Handshake {
             .map_err(noise)?;
         let mut message = vec![0; MAX_MESSAGE];
         let length = state.write_message(login_request, &mut message).map_err(noise)?;
-        let mut body = vec![VERSION, KIND, server.key_id_length()?];
+        let mut body = vec![VERSION, kind, server.key_id_length()?];
         body.extend(&server.key_id);
+        body.extend(named);
         body.extend(&message[..length]);
-        Ok((Self(state), body))
+        Ok((Self { state, kind }, body))
     }
 
     /// Takes the login reply's body; gives the two directions' seals, the client's first.
     pub fn finish(mut self, body: &[u8]) -> Result<(LoginReply, Seal, Seal), Error> {
-        let [VERSION, KIND, message @ ..] = body else {
+        let Some(message) = body.strip_prefix(&[VERSION, self.kind]) else {
             return Err(Error::Handshake("the reply has another version or kind".into()));
         };
         let mut payload = vec![0; MAX_MESSAGE];
-        let length = self.0.read_message(message, &mut payload).map_err(noise)?;
+        let length = self.state.read_message(message, &mut payload).map_err(noise)?;
         let reply = login_reply(&payload[..length])?;
-        let (to_server, to_client) = self.0.dangerously_get_raw_split();
+        let (to_server, to_client) = self.state.dangerously_get_raw_split();
         let outgoing = Seal::new(&to_server, Direction::ClientToServer);
         let incoming = Seal::new(&to_client, Direction::ServerToClient);
         Ok((reply, outgoing, incoming))
@@ -216,8 +309,12 @@ pub(crate) mod tests {
             let mut payload = vec![0; MAX_MESSAGE];
             let length = state.read_message(&body[5..], &mut payload)?;
             payload.truncate(length);
-            let reply =
-                LoginReply { session_id: vec![9; 16], user: "ada".into(), expires_at_ms: 5 };
+            let reply = LoginReply {
+                session_id: vec![9; 16],
+                user: "ada".into(),
+                expires_at_ms: 5,
+                ..LoginReply::default()
+            };
             let mut message = vec![0; MAX_MESSAGE];
             let length = state.write_message(&reply.encode_to_vec(), &mut message)?;
             let body = [&[1, 1], &message[..length]].concat();
@@ -277,14 +374,22 @@ pub(crate) mod tests {
             .collect()
     }
 
+    /// Of a resume.
+    fn token(vector: &serde_json::Value) -> Option<ResumeToken> {
+        let id = bytes(vector.get("token_id")?);
+        Some(ResumeToken { id, secret: bytes(&vector["token_secret"]), grace_ms: 0 })
+    }
+
     /// The vectors that the protocol's document names; the other side of them is OpenSSL's.
     #[test]
     fn handshakes_are_those_of_the_vectors() {
-        let vectors = include_str!("../../vectors/session/noise.json");
-        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
-        let vectors = vectors.as_array().unwrap();
-        assert!(!vectors.is_empty());
-        for vector in vectors {
+        let logins = include_str!("../../vectors/session/noise.json");
+        let resumes = include_str!("../../vectors/session/resume.json");
+        let logins: serde_json::Value = serde_json::from_str(logins).unwrap();
+        let resumes: serde_json::Value = serde_json::from_str(resumes).unwrap();
+        let (logins, resumes) = (logins.as_array().unwrap(), resumes["noise"].as_array().unwrap());
+        assert!(!logins.is_empty() && !resumes.is_empty());
+        for vector in logins.iter().chain(resumes) {
             let name = vector["name"].as_str().unwrap();
             let server = NoiseServer {
                 public_key: bytes(&vector["server_static_public"]).try_into().unwrap(),
@@ -292,11 +397,15 @@ pub(crate) mod tests {
                 audience: vector["audience"].as_str().unwrap().into(),
                 layout: vector["layout"].as_str().unwrap().into(),
             };
-            assert_eq!(server.prologue().unwrap(), bytes(&vector["prologue"]), "{name}");
+            let token = token(vector);
+            let named =
+                token.as_ref().map_or(vec![], |t| [&[t.id.len() as u8], &t.id[..]].concat());
+            let prologue = [server.prologue().unwrap(), named].concat();
+            assert_eq!(prologue, bytes(&vector["prologue"]), "{name}");
             let ephemeral = bytes(&vector["client_ephemeral_private"]);
             let request = bytes(&vector["login_request"]);
             let (handshake, message) =
-                Handshake::start_with(&server, &request, Some(&ephemeral)).unwrap();
+                Handshake::start_with(&server, &request, token.as_ref(), Some(&ephemeral)).unwrap();
             assert_eq!(message, bytes(&vector["login_message"]), "{name}");
             let (reply, mut to_server, mut to_client) =
                 handshake.finish(&bytes(&vector["reply_message"])).unwrap();
@@ -309,6 +418,17 @@ pub(crate) mod tests {
                 let frame = Frame::request(1, 1, *b"same key, same bytes");
                 assert_eq!(seal.seal(&frame), Seal::new(&key, direction).seal(&frame), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn proofs_of_tickets_are_those_of_the_vectors() {
+        let vectors = include_str!("../../vectors/session/resume.json");
+        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+        for vector in vectors["ticket"].as_array().unwrap() {
+            let credential = Credential::Ticket(vector["credential"].as_str().unwrap().into());
+            let message = token(vector).unwrap().ticket_message(&credential).unwrap();
+            assert_eq!(message, bytes(&vector["resume_message"]), "{}", vector["name"]);
         }
     }
 

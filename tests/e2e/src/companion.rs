@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -26,12 +27,22 @@ pub struct Companion {
     pub app: String,
     /// Where Prometheus reads.
     pub metrics: SocketAddr,
-    folder: tempfile::TempDir,
+    /// Keys, and the store if it is a file.
+    folder: Arc<tempfile::TempDir>,
     public_key: [u8; 32],
+    /// Names it among those that share a folder.
+    number: u32,
+    settings: Vec<String>,
 }
 
 impl Companion {
     pub fn start() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// Starts one with settings such as `session.grace=5s`.
+    pub fn with(settings: &[&str]) -> Result<Self> {
+        let settings: Vec<_> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(name);
         let public =
@@ -40,14 +51,31 @@ impl Companion {
         let public: Value = serde_json::from_str(&public[public.find('{').context("no key")?..])?;
         let public_key = STANDARD.decode(public["key"].as_str().context("no key")?)?;
         let public_key = public_key.try_into().ok().context("a key has 32 bytes")?;
-        let Served { process, address, admin, app, metrics } = serve(&folder, "127.0.0.1:0")?;
-        Ok(Self { process, address, admin, app, metrics, folder, public_key })
+        Self::serving(Arc::new(folder), public_key, 1, settings)
+    }
+
+    /// Starts another one with the same keys and settings, which name a store that they share.
+    pub fn another(&self) -> Result<Self> {
+        let (folder, settings) = (Arc::clone(&self.folder), self.settings.clone());
+        Self::serving(folder, self.public_key, self.number + 1, settings)
+    }
+
+    fn serving(
+        folder: Arc<tempfile::TempDir>,
+        public_key: [u8; 32],
+        number: u32,
+        settings: Vec<String>,
+    ) -> Result<Self> {
+        let Served { process, address, admin, app, metrics } =
+            serve(&folder, number, "127.0.0.1:0", &settings)?;
+        Ok(Self { process, address, admin, app, metrics, folder, public_key, number, settings })
     }
 
     /// Starts it again at the same address, with the same keys and store, after it ended.
     pub fn restart(&mut self) -> Result<()> {
+        let listen = self.address.to_string();
         let Served { process, address, admin, app, metrics } =
-            serve(&self.folder, &self.address.to_string())?;
+            serve(&self.folder, self.number, &listen, &self.settings)?;
         self.process = process;
         self.address = address;
         self.admin = admin;
@@ -106,7 +134,12 @@ struct Served {
     metrics: SocketAddr,
 }
 
-fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<Served> {
+fn serve(
+    folder: &tempfile::TempDir,
+    number: u32,
+    listen: &str,
+    settings: &[String],
+) -> Result<Served> {
     let mut command = Command::new(program("meshgate")?);
     command
         .args(["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"])
@@ -118,7 +151,8 @@ fn serve(folder: &tempfile::TempDir, listen: &str) -> Result<Served> {
         .arg(folder.path().join("noise.json"))
         .arg("--ticket-key")
         .arg(folder.path().join("ticket.json"))
-        .stderr(File::create(folder.path().join("companion.log"))?);
+        .args(settings.iter().flat_map(|setting| ["--set", setting]))
+        .stderr(File::create(log_path(folder, number))?);
     let (process, address, before) = Process::listening_and_more("meshgate", &mut command)?;
     let at = |name: &str| {
         let found = before.iter().find_map(|line| line.strip_prefix(name));
@@ -143,6 +177,10 @@ fn text(path: PathBuf) -> String {
 
 impl Companion {
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("companion.log")).unwrap_or_default()
+        fs::read_to_string(log_path(&self.folder, self.number)).unwrap_or_default()
     }
+}
+
+fn log_path(folder: &tempfile::TempDir, number: u32) -> PathBuf {
+    folder.path().join(format!("companion-{number}.log"))
 }

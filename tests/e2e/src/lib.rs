@@ -11,6 +11,9 @@ pub mod golden;
 pub mod http;
 pub mod process;
 pub mod prometheus;
+/// A Redis server of a test's own.
+#[path = "../../../companion/tests/support/redis.rs"]
+pub mod redis;
 pub mod reluctant;
 pub mod services;
 
@@ -19,6 +22,7 @@ pub use envoy::Envoy;
 pub use faulty::Faulty;
 pub use golden::{Replay, Stage};
 pub use prometheus::Prometheus;
+pub use redis::RedisServer;
 pub use reluctant::Reluctant;
 pub use services::{GameServer, PrivateServer};
 

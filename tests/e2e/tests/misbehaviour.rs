@@ -355,6 +355,57 @@ async fn a_second_login_on_a_connection_is_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_resume_token_that_is_wrong_or_was_overtaken_is_refused() -> Result<()> {
+    for bootstrap in ["noise.yaml", "ticket.yaml"] {
+        let mut scene = Scene::with_login(bootstrap).await?;
+        let companion = scene.companion.as_ref().context("a companion")?;
+        let login = match bootstrap {
+            "noise.yaml" => companion.noise_login("ann", &[])?,
+            _ => companion.ticket_login("ann", &[])?,
+        };
+        let client = Client::connect(scene.envoy.private()?, &login).await?;
+        client.call(command::ECHO_BYTES, b"hello".to_vec()).await?;
+        let good = client.resumption(&login).context("a token")?;
+        let mut wrong = good.clone();
+        if let Login::ResumeNoise { token, .. } | Login::ResumeTicket { token, .. } = &mut wrong {
+            token.secret[0] ^= 1;
+        }
+        let resumed = Client::connect(scene.envoy.private()?, &good).await?;
+        resumed.call(command::ECHO_BYTES, b"hello".to_vec()).await?;
+        for bad in [wrong, good] {
+            let refused = Client::connect(scene.envoy.private()?, &bad).await.err();
+            assert!(
+                matches!(&refused, Some(Error::Refused { status: 16, text })
+                    if text == "the session cannot be resumed, log in"),
+                "{refused:?}"
+            );
+        }
+        let mut connection = scene.connect().await?;
+        let refused = connection.exchange(vec![1, 2, 200, 0]).await.err();
+        assert!(matches!(refused, Some(Error::Refused { status: 3, .. })), "{refused:?}");
+        scene.seen("logins_total.result.refused").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_of_a_session_that_goes_on_elsewhere_gets_a_goodbye() -> Result<()> {
+    let mut scene = Scene::with_login("noise.yaml").await?;
+    let login = scene.companion.as_ref().context("a companion")?.noise_login("ann", &[])?;
+    let mut old = scene.connect().await?;
+    let token = old.login(&login).await?.and_then(|reply| reply.resume).context("a token")?;
+    old.send(&Frame::request(command::ECHO_BYTES, 1, b"hello".to_vec())).await?;
+    assert_eq!(next(&mut old).await?.context("closed")?.body, b"hello");
+    let server = scene.companion.as_ref().context("a companion")?.noise_server();
+    let resume = Login::ResumeNoise { server, token };
+    let new = Client::connect(scene.envoy.private()?, &resume).await?;
+    new.call(command::ECHO_BYTES, b"hello".to_vec()).await?;
+    let said = says_goodbye(&mut old, 10).await?;
+    assert_eq!(said, "the session goes on over another connection");
+    scene.seen("connections_closed_total.reason.kicked").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tampered_replayed_left_out_or_unsealed_frame_closes_without_a_word() -> Result<()> {
     let mut scene = Scene::with_login("noise.yaml").await?;
     for how in ["tampered", "replayed", "left out", "unsealed"] {

@@ -226,13 +226,14 @@ async fn a_push_to_a_group_reaches_fifty_clients_on_two_workers_in_one_order() -
     const CLIENTS: u32 = 50;
     const PUSHES: u8 = 20;
     let scene = Scene::with_workers("ticket.yaml", &[], 2).await?;
-    let mut clients = Vec::new();
+    let (mut clients, mut resume) = (Vec::new(), None);
     let mut app = scene.app.clone();
     for number in 0..CLIENTS {
         let login = scene.companion.ticket_login(&format!("user-{number}"), &[])?;
         let client = scene.login(&login).await?;
         let session_id = client.session().context("a session")?.session_id.clone();
         app.join_group(JoinGroupRequest { group: "room:1".into(), session_id }).await?;
+        resume = client.resumption(&login);
         clients.push(client);
     }
     let outside = scene.login(&scene.companion.ticket_login("outside", &[])?).await?;
@@ -252,13 +253,20 @@ async fn a_push_to_a_group_reaches_fifty_clients_on_two_workers_in_one_order() -
     }
     assert_eq!(scene.push(session(&outside), NOTICE, b"you alone").await?, delivered(1));
     assert_eq!(body(&outside).await?, b"you alone");
-    // Who has left is in the room no more.
+    // Who has lost his line is away, but in the room still.
     drop(clients.split_off(1));
-    let left = Target::Group("room:1".to_owned());
+    let room = || Target::Group("room:1".to_owned());
+    let heard_by = |delivered: u32| {
+        let away = CLIENTS - delivered;
+        PushResponse { delivered, away, ..PushResponse::default() }
+    };
     let until = Instant::now() + PATIENCE;
-    while scene.push(left.clone(), NOTICE, b"?").await? != delivered(1) {
+    while scene.push(room(), NOTICE, b"?").await? != heard_by(1) {
         assert!(Instant::now() < until);
     }
+    let back = scene.login(&resume.context("a token")?).await?;
+    assert_eq!(scene.push(room(), NOTICE, b"again").await?, heard_by(2));
+    assert_eq!(body(&back).await?, b"again");
     Ok(())
 }
 

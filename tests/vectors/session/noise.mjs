@@ -1,6 +1,7 @@
-// Checks noise.json: `node tests/vectors/session/noise.mjs`
+// Checks noise.json and resume.json: `node tests/vectors/session/noise.mjs`
 //
-// Both sides of Noise_NK_25519_ChaChaPoly_BLAKE2s (Noise Protocol Framework, revision 34), written
+// Both sides of Noise_NK_25519_ChaChaPoly_BLAKE2s, and of Noise_NKpsk0_25519_ChaChaPoly_BLAKE2s for
+// those who come back (Noise Protocol Framework, revision 34), written
 // from filter/src/session/PROTOCOL.md with Node's OpenSSL: a second opinion on the bytes, and an
 // example for clients in languages without a Noise library.
 import {
@@ -10,7 +11,8 @@ import {
 import { readFileSync } from 'node:fs';
 import { strict as assert } from 'node:assert';
 
-const PROTOCOL = Buffer.from('Noise_NK_25519_ChaChaPoly_BLAKE2s');
+const LOGIN = { protocol: 'Noise_NK_25519_ChaChaPoly_BLAKE2s', kind: 1 };
+const RESUME = { protocol: 'Noise_NKpsk0_25519_ChaChaPoly_BLAKE2s', kind: 2 };
 const hex = (bytes) => Buffer.from(bytes).toString('hex');
 const unhex = (digits) => Buffer.from(digits, 'hex');
 const hash = (...parts) => createHash('blake2s256').update(Buffer.concat(parts)).digest();
@@ -26,9 +28,9 @@ const publicOf = (raw) =>
 const dh = (own, theirs) => diffieHellman({ privateKey: privateKey(own), publicKey: publicKey(theirs) });
 
 class Handshake {
-  constructor(prologue, serverStatic) {
+  constructor(protocol, prologue, serverStatic) {
     // The protocol's name is longer than a hash, so it is hashed.
-    this.chaining = hash(PROTOCOL);
+    this.chaining = hash(Buffer.from(protocol));
     this.transcript = this.chaining;
     this.mixHash(prologue);
     this.mixHash(serverStatic);
@@ -43,10 +45,24 @@ class Handshake {
     this.number = 0;
   }
 
+  // The token psk.
+  mixKeyAndHash(secret) {
+    const [chaining, mixed, key] = this.derive(secret);
+    this.mixHash(mixed);
+    [this.chaining, this.key, this.number] = [chaining, key, 0];
+  }
+
+  // The token e: where there is a pre-shared key, the public key is mixed into the key too.
+  mixEphemeral(bytes, psk) {
+    this.mixHash(bytes);
+    if (psk) this.mixKey(bytes);
+  }
+
   derive(secret) {
     const temporary = hmac(this.chaining, secret);
     const first = hmac(temporary, unhex('01'));
-    return [first, hmac(temporary, first, unhex('02'))];
+    const second = hmac(temporary, first, unhex('02'));
+    return [first, second, hmac(temporary, second, unhex('03'))];
   }
 
   nonce() {
@@ -80,53 +96,65 @@ class Handshake {
   }
 }
 
-function prologue({ layout, audience, key_id }) {
+// A token's id behind its length; nothing in a login.
+const named = ({ token_id }) =>
+  token_id ? Buffer.concat([Buffer.from([token_id.length / 2]), unhex(token_id)]) : Buffer.alloc(0);
+
+function prologue(vector) {
+  const { layout, audience, key_id } = vector;
   const length = Buffer.alloc(2);
   length.writeUInt16BE(Buffer.byteLength(audience));
   return Buffer.concat([
     Buffer.from('meshgate-session\0'), Buffer.from([1, 2]),
     Buffer.from([Buffer.byteLength(layout)]), Buffer.from(layout),
     length, Buffer.from(audience),
-    Buffer.from([Buffer.byteLength(key_id)]), Buffer.from(key_id),
+    Buffer.from([Buffer.byteLength(key_id)]), Buffer.from(key_id), named(vector),
   ]);
 }
 
-const vectors = JSON.parse(readFileSync(new URL('noise.json', import.meta.url)));
+const read = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url)));
+const resumes = read('resume.json');
+const vectors = [...read('noise.json'), ...resumes.noise];
 for (const vector of vectors) {
-  assert.equal(vector.protocol, PROTOCOL.toString());
+  const { protocol, kind } = vector.token_id ? RESUME : LOGIN;
+  const psk = vector.token_id && unhex(vector.token_secret);
+  assert.equal(vector.protocol, protocol);
   assert.equal(hex(prologue(vector)), vector.prologue);
   const serverStatic = unhex(vector.server_static_public);
   assert.equal(hex(publicOf(unhex(vector.server_static_private))), hex(serverStatic));
   const keyId = Buffer.from(vector.key_id);
 
-  // The client: -> e, es
-  const client = new Handshake(unhex(vector.prologue), serverStatic);
+  // The client: -> e, es; with a token -> psk, e, es
+  const client = new Handshake(protocol, unhex(vector.prologue), serverStatic);
   const ephemeral = unhex(vector.client_ephemeral_private);
-  client.mixHash(publicOf(ephemeral));
+  if (psk) client.mixKeyAndHash(psk);
+  client.mixEphemeral(publicOf(ephemeral), psk);
   client.mixKey(dh(ephemeral, serverStatic));
   const loginMessage = Buffer.concat([
-    Buffer.from([1, 1, keyId.length]), keyId,
+    Buffer.from([1, kind, keyId.length]), keyId, named(vector),
     publicOf(ephemeral), client.encrypt(unhex(vector.login_request)),
   ]);
   assert.equal(hex(loginMessage), vector.login_message, `${vector.name}: login message`);
 
   // The companion: the same, then <- e, ee
-  const server = new Handshake(unhex(vector.prologue), serverStatic);
-  const theirs = loginMessage.subarray(3 + keyId.length, 3 + keyId.length + 32);
-  server.mixHash(theirs);
+  const server = new Handshake(protocol, unhex(vector.prologue), serverStatic);
+  const noise = loginMessage.subarray(3 + keyId.length + named(vector).length);
+  const theirs = noise.subarray(0, 32);
+  if (psk) server.mixKeyAndHash(psk);
+  server.mixEphemeral(theirs, psk);
   server.mixKey(dh(unhex(vector.server_static_private), theirs));
-  const request = server.decrypt(loginMessage.subarray(3 + keyId.length + 32));
+  const request = server.decrypt(noise.subarray(32));
   assert.equal(hex(request), vector.login_request, `${vector.name}: login request`);
   const answering = unhex(vector.server_ephemeral_private);
-  server.mixHash(publicOf(answering));
+  server.mixEphemeral(publicOf(answering), psk);
   server.mixKey(dh(answering, theirs));
   const reply = Buffer.concat([
-    Buffer.from([1, 1]), publicOf(answering), server.encrypt(unhex(vector.login_reply)),
+    Buffer.from([1, kind]), publicOf(answering), server.encrypt(unhex(vector.login_reply)),
   ]);
   assert.equal(hex(reply), vector.reply_message, `${vector.name}: reply message`);
 
   // The client again.
-  client.mixHash(reply.subarray(2, 34));
+  client.mixEphemeral(reply.subarray(2, 34), psk);
   client.mixKey(dh(ephemeral, reply.subarray(2, 34)));
   assert.equal(hex(client.decrypt(reply.subarray(34))), vector.login_reply, `${vector.name}: login reply`);
   for (const side of [client, server]) {
@@ -135,4 +163,13 @@ for (const vector of vectors) {
     assert.equal(hex(serverToClient), vector.server_to_client_key, `${vector.name}: server's key`);
   }
 }
-console.log(`${vectors.length} handshakes agree`);
+
+// Those who come back in mode ticket.
+for (const vector of resumes.ticket) {
+  const sha256 = createHash('sha256').update(vector.credential).digest();
+  const proof = createHmac('sha256', unhex(vector.token_secret))
+    .update('meshgate resume proof\0').update(unhex(vector.token_id)).update(sha256).digest();
+  const message = Buffer.concat([Buffer.from([1, 2]), named(vector), proof]);
+  assert.equal(hex(message), vector.resume_message, `${vector.name}: resume message`);
+}
+console.log(`${vectors.length} handshakes and ${resumes.ticket.length} proofs agree`);

@@ -1,7 +1,9 @@
 use std::path::Path;
 use std::{env, fs};
 
-use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
+use meshgate_proto::session::v1::{
+    LoginReply, LoginRequest, ResumeToken, login_request::Credential,
+};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
@@ -10,8 +12,10 @@ use snow::types::{Cipher, Dh, Hash, Random};
 
 use super::*;
 use crate::domain::key::hex;
+use crate::domain::resume::ticket_message;
 use crate::domain::secret::Secret;
 
+const RESUMES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/session/resume.json");
 const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/session/noise.json");
 
 /// One login, byte for byte; every value but the names is hexadecimal.
@@ -22,6 +26,11 @@ struct Vector {
     layout: String,
     audience: String,
     key_id: String,
+    /// Of a resume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_secret: Option<String>,
     server_static_private: String,
     server_static_public: String,
     client_ephemeral_private: String,
@@ -35,6 +44,22 @@ struct Vector {
     reply_message: String,
     client_to_server_key: String,
     server_to_client_key: String,
+}
+
+/// One resume in mode `ticket`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct TicketVector {
+    name: String,
+    credential: String,
+    token_id: String,
+    token_secret: String,
+    resume_message: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Resumes {
+    noise: Vec<Vector>,
+    ticket: Vec<TicketVector>,
 }
 
 struct Case {
@@ -79,6 +104,9 @@ fn key(id: &str, private: [u8; 32]) -> Key {
     Key::new(id, Kind::Noise, Secret::new(private.to_vec())).unwrap()
 }
 
+/// A resume token's id and secret.
+type Token = (Vec<u8>, [u8; 32]);
+
 /// A login message made with snow alone, by the text of this module's documentation.
 fn client(
     layout: &str,
@@ -87,9 +115,26 @@ fn client(
     payload: &[u8],
     ephemeral: &[u8; 32],
 ) -> (HandshakeState, Vec<u8>) {
+    client_with(None, layout, audience, key, payload, ephemeral)
+}
+
+/// The same; with a token, a resume message.
+fn client_with(
+    token: Option<&Token>,
+    layout: &str,
+    audience: &str,
+    key: &Key,
+    payload: &[u8],
+    ephemeral: &[u8; 32],
+) -> (HandshakeState, Vec<u8>) {
     let public = key.public().unwrap();
-    let prologue = prologue(layout, audience, key.id().as_bytes()).unwrap();
-    let mut state = Builder::new(NOISE.parse().unwrap())
+    let prologue = [prologue(layout, audience, key.id().as_bytes()).unwrap(), named(token)];
+    let prologue = prologue.concat();
+    let mut builder = builder(token);
+    if let Some((_, secret)) = token {
+        builder = builder.psk(0, secret).unwrap();
+    }
+    let mut state = builder
         .remote_public_key(public.bytes().expose())
         .unwrap()
         .prologue(&prologue)
@@ -100,25 +145,60 @@ fn client(
     let mut noise = vec![0; payload.len() + MESSAGE_OVERHEAD];
     let length = state.write_message(payload, &mut noise).unwrap();
     assert_eq!(length, noise.len());
-    let mut message = vec![1, 1, u8::try_from(key.id().len()).unwrap()];
+    let kind = if token.is_some() { 2 } else { 1 };
+    let mut message = vec![1, kind, u8::try_from(key.id().len()).unwrap()];
     message.extend_from_slice(key.id().as_bytes());
+    message.extend_from_slice(&named(token));
     message.extend_from_slice(&noise);
     (state, message)
 }
 
+fn builder<'a>(token: Option<&Token>) -> Builder<'a> {
+    let pattern = if token.is_some() { NOISE_RESUME } else { NOISE };
+    Builder::new(pattern.parse().unwrap())
+}
+
+/// A token's id behind its length.
+fn named(token: Option<&Token>) -> Vec<u8> {
+    let length = |id: &Vec<u8>| vec![u8::try_from(id.len()).unwrap()];
+    token.map(|(id, _)| [length(id), id.clone()].concat()).unwrap_or_default()
+}
+
 fn vector(number: u8, case: Case) -> Vector {
+    let request =
+        LoginRequest { credential: Some(case.credential.clone()), client: case.client.into() };
+    let reply = LoginReply {
+        session_id: vec![number; 16],
+        user: "ada".into(),
+        expires_at_ms: 1_900_000_000_000,
+        ..LoginReply::default()
+    };
+    exchange(number, &case, None, &request, &reply)
+}
+
+fn exchange(
+    number: u8,
+    case: &Case,
+    token: Option<&Token>,
+    request: &LoginRequest,
+    reply: &LoginReply,
+) -> Vector {
     let private = std::array::from_fn(|at| number.wrapping_mul(31) ^ u8::try_from(at).unwrap());
     let client_ephemeral = [0x40 + number; 32];
     let server_ephemeral = [0x80 + number; 32];
     let key = key(case.key_id, private);
-    let request = LoginRequest { credential: Some(case.credential), client: case.client.into() };
     let request = request.encode_to_vec();
     let (mut initiator, login) =
-        client(case.layout, case.audience, &key, &request, &client_ephemeral);
+        client_with(token, case.layout, case.audience, &key, &request, &client_ephemeral);
 
     // The responder as `NoiseKeys::open` makes it, but with a fixed ephemeral key.
     let bound = prologue(case.layout, case.audience, case.key_id.as_bytes()).unwrap();
-    let mut responder = Builder::new(NOISE.parse().unwrap())
+    let bound = [bound, named(token)].concat();
+    let mut builder = builder(token);
+    if let Some((_, secret)) = token {
+        builder = builder.psk(0, secret).unwrap();
+    }
+    let mut responder = builder
         .local_private_key(&private)
         .unwrap()
         .prologue(&bound)
@@ -127,19 +207,20 @@ fn vector(number: u8, case: Case) -> Vector {
         .build_responder()
         .unwrap();
     let mut payload = vec![0; login.len()];
-    let noise = LoginMessage::parse(&login).unwrap().noise;
+    let (kind, noise) = match token {
+        None => (KIND_NK, LoginMessage::parse(&login).unwrap().noise),
+        Some((id, _)) => {
+            let message = ResumeMessage::parse(&login).unwrap().unwrap();
+            assert_eq!((message.token_id, message.key_id), (&id[..], case.key_id.as_bytes()));
+            (KIND_NKPSK0, message.noise)
+        }
+    };
     let length = responder.read_message(noise, &mut payload).unwrap();
     payload.truncate(length);
     assert_eq!(payload, request);
 
-    let reply = LoginReply {
-        session_id: vec![number; 16],
-        user: "ada".into(),
-        expires_at_ms: 1_900_000_000_000,
-        ..LoginReply::default()
-    }
-    .encode_to_vec();
-    let opened = Opened { state: responder, kind: KIND_NK, payload: Zeroizing::new(payload) };
+    let reply = reply.encode_to_vec();
+    let opened = Opened { state: responder, kind, payload: Zeroizing::new(payload) };
     let answered = opened.answer(&reply).unwrap();
 
     let mut read = vec![0; answered.reply.len()];
@@ -151,10 +232,12 @@ fn vector(number: u8, case: Case) -> Vector {
 
     Vector {
         name: case.name.into(),
-        protocol: NOISE.into(),
+        protocol: if token.is_some() { NOISE_RESUME } else { NOISE }.into(),
         layout: case.layout.into(),
         audience: case.audience.into(),
         key_id: case.key_id.into(),
+        token_id: token.map(|(id, _)| hex(id)),
+        token_secret: token.map(|(_, secret)| hex(secret)),
         server_static_private: hex(&private),
         server_static_public: hex(key.public().unwrap().bytes().expose()),
         client_ephemeral_private: hex(&client_ephemeral),
@@ -179,6 +262,76 @@ fn the_handshake_is_the_one_of_the_test_vectors() {
     }
     let kept: Vec<Vector> = serde_json::from_slice(&fs::read(VECTORS).unwrap()).unwrap();
     assert_eq!(made, kept);
+}
+
+/// Resumes of the sessions of the first two cases, and of one in mode `ticket`.
+fn resumes() -> Resumes {
+    let token = |number: u8| (vec![0x10 + number; 32], [0x20 + number; 32]);
+    let noise = (1..3).zip(cases()).map(|(number, case): (u8, Case)| {
+        let request = LoginRequest { credential: None, client: case.client.into() };
+        let next = token(number + 0x40);
+        let reply = LoginReply {
+            session_id: vec![number; 16],
+            user: "ada".into(),
+            expires_at_ms: 1_900_000_000_000,
+            resume: Some(ResumeToken { id: next.0, secret: next.1.to_vec(), grace_ms: 60_000 }),
+            generation: 2,
+            lost_up_to: 1,
+        };
+        exchange(number, &case, Some(&token(number)), &request, &reply)
+    });
+    let credential = "mgt1.cGF5bG9hZA.c2lnbmF0dXJl";
+    let (id, secret) = token(3);
+    let message = ticket_message(&id, &Zeroizing::new(secret), credential.as_bytes()).unwrap();
+    let ticket = TicketVector {
+        name: "a ticket".into(),
+        credential: credential.into(),
+        token_id: hex(&id),
+        token_secret: hex(&secret),
+        resume_message: hex(&message),
+    };
+    Resumes { noise: noise.collect(), ticket: vec![ticket] }
+}
+
+/// `MESHGATE_REGENERATE=1` writes them anew.
+#[test]
+fn resumes_are_those_of_the_test_vectors() {
+    let made = resumes();
+    if env::var_os("MESHGATE_REGENERATE").is_some() {
+        fs::write(RESUMES, serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+    }
+    let kept: Resumes = serde_json::from_slice(&fs::read(RESUMES).unwrap()).unwrap();
+    assert_eq!(made, kept);
+}
+
+#[test]
+fn a_resume_opens_with_its_secret_and_its_token_alone() {
+    let key = Key::generate(Kind::Noise, Some("k1".into())).unwrap();
+    let keys = NoiseKeys::new([&key]).unwrap();
+    let token = (vec![3; 32], [4; 32]);
+    let (mut initiator, message) = client_with(Some(&token), "l", "a", &key, b"hi", &[7; 32]);
+    let open = |message: &[u8], secret: [u8; 32]| {
+        let Some(Ok(parsed)) = ResumeMessage::parse(message) else { return Err(Why::Malformed) };
+        keys.open_resume("l", "a", &parsed, &Zeroizing::new(secret))
+    };
+    assert_eq!(open(&message, [5; 32]).err(), Some(Why::TokenWrong));
+    for at in 0..message.len() {
+        let mut changed = message.clone();
+        changed[at] ^= 1;
+        assert!(open(&changed, token.1).is_err(), "byte {at} changed");
+        assert!(open(&message[..at], token.1).is_err(), "cut at {at}");
+    }
+    let opened = open(&message, token.1).unwrap();
+    assert_eq!(opened.payload.as_slice(), b"hi");
+    let answered = opened.answer(b"reply").unwrap();
+    assert_eq!(answered.reply[..2], [1, 2]);
+    let mut reply = [0; 64];
+    let length = initiator.read_message(&answered.reply[2..], &mut reply).unwrap();
+    assert_eq!(&reply[..length], b"reply");
+    // Neither takes the other's messages.
+    let (_, login) = client("l", "a", &key, b"hi", &[7; 32]);
+    assert!(ResumeMessage::parse(&login).is_none());
+    assert_eq!(keys.open("l", "a", &message).err(), Some(Why::Malformed));
 }
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -29,6 +29,39 @@ fn nothing_goes_upstream_before_the_login_is_accepted() {
 }
 
 #[test]
+fn the_first_frame_of_a_resumed_session_waits_for_its_activation() {
+    let mut wire = Wire::ticket();
+    wire.client(&request(LOGIN, 1, b"token"));
+    wire.companion(Outcome::LoginAccepted(Accepted { activate: true, ..accepted() }));
+    wire.service(&opening());
+    assert_eq!(wire.heard(), [(LOGIN, 1, 0, "reply", b"welcome".to_vec())]);
+    wire.kinds();
+    wire.client(&[request(ECHO, 2, b"x"), request(ECHO, 3, b"y")].concat());
+    assert_eq!(wire.held, request(ECHO, 3, b"y"), "the second one waits its turn");
+    assert!(wire.kinds().iter().all(|(kind, _)| *kind != Kind::Headers), "nor the first");
+    wire.companion(Outcome::Activated);
+    let calls = wire.kinds().into_iter().filter(|(kind, _)| *kind == Kind::Headers);
+    assert_eq!(calls.map(|(_, stream)| stream).collect::<Vec<_>>(), [1, 3]);
+    wire.service(&[reply(1, b"x"), reply(3, b"y")].concat());
+    assert_eq!(wire.replies(), [(2, 0, "reply"), (3, 0, "reply")]);
+}
+
+#[test]
+fn a_resumed_session_that_is_overtaken_says_goodbye_and_forwards_nothing() {
+    let mut wire = Wire::ticket();
+    wire.client(&request(LOGIN, 1, b"token"));
+    wire.companion(Outcome::LoginAccepted(Accepted { activate: true, ..accepted() }));
+    wire.service(&opening());
+    wire.heard();
+    wire.kinds();
+    wire.client(&request(ECHO, 2, b"x"));
+    wire.companion(Outcome::ActivationRefused { text: "elsewhere".into() });
+    wire.service(&acknowledged());
+    assert_eq!(wire.heard(), [(GOODBYE, 0, 16, "push", b"elsewhere".to_vec())]);
+    assert!(wire.kinds().iter().all(|(kind, _)| *kind != Kind::Headers));
+}
+
+#[test]
 fn without_a_login_the_cluster_is_chosen_before_the_first_byte() {
     let session = json!({"mode": "none"});
     let terms = terms(session, json!({"authority": "game", "cluster": "game"}));

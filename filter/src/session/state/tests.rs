@@ -62,6 +62,14 @@ fn by_ticket() -> Session {
     session
 }
 
+/// Resumed by ticket: nothing is sealed.
+fn pending_plain() -> Session {
+    let mut session = logging_in(Mode::Ticket);
+    let resumed = Accepted { activate: true, ..accepted(None) };
+    session.accepted(at(1), &settings(Mode::Ticket), PEER, resumed).unwrap();
+    session
+}
+
 /// The client's frames, numbered from 0.
 fn from_client(count: usize) -> Vec<Vec<u8>> {
     let (mut sealer, _) = client_side(&keys());
@@ -118,6 +126,7 @@ fn not_established() -> Vec<(&'static str, Session)> {
         ("logging in by Noise", logging_in(Mode::Noise)),
         ("pending", pending()),
         ("activating", activating()),
+        ("pending without keys", pending_plain()),
         ("over", over),
     ]
 }
@@ -189,6 +198,33 @@ fn a_noise_login_is_established_by_a_sealed_frame_and_the_companions_word() {
     let opened = session.open(&[b"header"], &mut frames[1]).unwrap();
     assert_eq!(opened.body, b"frame 1");
     assert_eq!(opened.activate, None);
+}
+
+#[test]
+fn a_session_resumed_by_ticket_is_established_by_a_frame_and_the_companions_word() {
+    let mut session = pending_plain();
+    assert!(!session.expects_sealed() && !session.is_waiting() && session.sealer().is_none());
+    assert!(session.deadline().is_some());
+    assert_eq!(session.open(&[], &mut [0; 40]), Err(OpenError::Unexpected));
+    assert_eq!(session.prove(), Some(accepted(None).hold()));
+    assert!(session.is_waiting() && !session.expects_sealed());
+    assert_eq!(session.prove(), None);
+    assert!(session.activated());
+    assert_eq!(session.pass(&for_sessions()).unwrap().identity().user(), Some("ann"));
+    assert_eq!(session.prove(), None);
+
+    let mut late = pending_plain();
+    assert_eq!(late.expire(at(12)), Some(Expired::FirstFrame));
+    assert_eq!(late.prove(), None);
+}
+
+#[test]
+fn a_plain_frame_proves_nothing_where_frames_are_sealed_or_nobody_resumes() {
+    for mut session in
+        [fresh(Mode::Ticket), logging_in(Mode::Ticket), pending(), by_ticket(), by_noise()]
+    {
+        assert_eq!(session.prove(), None);
+    }
 }
 
 #[test]
