@@ -137,7 +137,7 @@ impl Shell {
             root,
             nudged: RefCell::default(),
             queue,
-            worker: RefCell::new(Worker::new(&terms, seed(), property(&["node", "id"]))),
+            worker: RefCell::new(Worker::new(&terms, seed(), property(&["xds", "node", "id"]))),
             terms,
             connections: RefCell::default(),
             timers: RefCell::default(),

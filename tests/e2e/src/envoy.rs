@@ -12,6 +12,9 @@ use serde_json::Value;
 use crate::http;
 use crate::process::{PATIENCE, Process, prepared, root};
 
+/// What each of them calls itself.
+pub const NODE: &str = "gate";
+
 pub struct Envoy {
     process: Process,
     admin: SocketAddr,
@@ -122,6 +125,7 @@ impl Envoy {
             .arg(folder.path().join("admin"))
             .args(["--concurrency", &workers.to_string()])
             .args(["--use-dynamic-base-id", "-l", "warning"])
+            .args(["--service-node", NODE])
             .args(["--component-log-level", "wasm:debug"])
             .stdout(Stdio::null())
             .stderr(log);

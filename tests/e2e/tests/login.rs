@@ -63,6 +63,16 @@ async fn a_noise_login_seals_what_follows_and_names_the_user() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_listed_with_the_name_of_its_proxy() -> Result<()> {
+    let scene = Scene::start("ticket.yaml", &[])?;
+    let _client = scene.client(&scene.companion.ticket_login("ben", &[])?).await?;
+    let list = scene.companion.operate(&["session", "list", "--json"])?;
+    let list: serde_json::Value = serde_json::from_str(&list)?;
+    assert_eq!(list[0]["proxy"], meshgate_e2e::envoy::NODE);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_login_lets_plain_frames_through() -> Result<()> {
     let scene = Scene::start("ticket.yaml", &[])?;
     let client = scene.client(&scene.companion.ticket_login("ben", &[])?).await?;
