@@ -9,6 +9,7 @@ pub mod envoy;
 pub mod faulty;
 pub mod golden;
 pub mod http;
+pub mod player;
 pub mod process;
 pub mod prometheus;
 /// A Redis server of a test's own.
