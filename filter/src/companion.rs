@@ -333,6 +333,12 @@ impl Link {
                 return Some(wire::activate(reference, hold));
             }
         }
+        if self.stream.agree() {
+            return Some(wire::drained());
+        }
+        if !self.stream.takes_logins() {
+            return None;
+        }
         let (reference, message) = self.logins.pop_front()?;
         self.book.mark_sent(reference);
         Some(message)

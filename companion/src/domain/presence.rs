@@ -42,6 +42,8 @@ pub trait ProxyStream: Send + Sync {
     }
     /// The number that the worker gave itself; 0 if it gave none.
     fn worker(&self) -> u64;
+    /// Whether it answers [`Word::Drain`].
+    fn drains(&self) -> bool;
     /// Queues a word for the proxy, in order. Never waits: a stream whose queue is full is cut,
     /// and its proxy catches up when it comes back.
     fn tell(&self, word: Word);
@@ -51,10 +53,25 @@ pub trait ProxyStream: Send + Sync {
 #[derive(Debug)]
 pub enum Word {
     Accepted(Box<Accepted>),
-    Refused { reference: u64, why: Why },
-    Activated { reference: u64, refused: Option<&'static str> },
-    Kick { hold: Hold, farewell: Farewell },
-    Push { reference: u64, sessions: Vec<SessionId>, parcel: Arc<Parcel> },
+    Refused {
+        reference: u64,
+        why: Why,
+    },
+    Activated {
+        reference: u64,
+        refused: Option<&'static str>,
+    },
+    Kick {
+        hold: Hold,
+        farewell: Farewell,
+    },
+    Push {
+        reference: u64,
+        sessions: Vec<SessionId>,
+        parcel: Arc<Parcel>,
+    },
+    /// The companion stops.
+    Drain,
 }
 
 /// A login or a resume that succeeded.
@@ -99,14 +116,18 @@ struct Held {
     /// Pending sessions by deadline: all have the same time, so the order of arrival is it.
     /// Sessions that went on meanwhile are skipped.
     deadlines: VecDeque<(UnixMillis, Hold)>,
+    /// The companion stops.
+    draining: bool,
     /// Why sessions ended that no open stream held.
     farewells: Farewells,
 }
 
 /// A stream that is open.
 struct Attached {
-    worker: u64,
+    stream: Arc<dyn ProxyStream>,
     holds: HashSet<Hold>,
+    /// No login comes any more.
+    drained: bool,
 }
 
 struct Entry {
@@ -178,15 +199,46 @@ pub enum Reattached {
 }
 
 impl Presence {
-    pub fn open(&self, stream: &dyn ProxyStream) {
-        let attached = Attached { worker: stream.worker(), holds: HashSet::new() };
-        self.lock().streams.insert(stream.id(), attached);
+    pub fn open(&self, stream: &Arc<dyn ProxyStream>) {
+        let mut held = self.lock();
+        if held.draining {
+            stream.tell(Word::Drain);
+        }
+        let (holds, drained) = (HashSet::new(), !stream.drains());
+        let attached = Attached { stream: Arc::clone(stream), holds, drained };
+        held.streams.insert(stream.id(), attached);
+    }
+
+    /// Asks every stream to send no more logins.
+    pub fn drain(&self) {
+        let mut held = self.lock();
+        held.draining = true;
+        held.streams.values().for_each(|attached| attached.stream.tell(Word::Drain));
+    }
+
+    pub fn drained(&self, stream: StreamId) {
+        if let Some(attached) = self.lock().streams.get_mut(&stream) {
+            attached.drained = true;
+        }
+    }
+
+    /// Whether no login comes any more, and every session that waited lives or has ended. Streams
+    /// that do not answer are not waited for.
+    pub fn is_drained(&self) -> bool {
+        let held = self.lock();
+        let waits = |entry: &Entry| !matches!(entry.stage, Stage::Live) && entry.stream.drains();
+        held.streams.values().all(|attached| attached.drained)
+            && !held.deadlines.iter().any(|(_, hold)| held.sessions.get(hold).is_some_and(waits))
     }
 
     /// The workers that are attached, of those that name themselves.
     pub fn workers(&self) -> BTreeSet<u64> {
         let held = self.lock();
-        held.streams.values().map(|stream| stream.worker).filter(|worker| *worker != 0).collect()
+        held.streams
+            .values()
+            .map(|attached| attached.stream.worker())
+            .filter(|worker| *worker != 0)
+            .collect()
     }
 
     /// The stream is lost: its pending sessions end, its live ones wait in the store for it to

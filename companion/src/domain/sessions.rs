@@ -152,6 +152,21 @@ impl Sessions {
         self.in_flight.lost(stream);
     }
 
+    /// The companion is about to stop: proxies are to send their logins elsewhere.
+    pub fn drain(&self) {
+        self.presence.drain();
+    }
+
+    /// No login follows on this stream.
+    pub fn drained(&self, stream: StreamId) {
+        self.presence.drained(stream);
+    }
+
+    /// Whether all of them have agreed, and nobody waits for his first frame.
+    pub fn is_drained(&self) -> bool {
+        self.presence.is_drained()
+    }
+
     /// A Noise login or a resume was good: uses its credential up, if it has one, and lets the
     /// session wait for its activation. It ends no other session of its user yet; whether it may live beside them is
     /// asked now, so that the client hears it early, and decided when it is activated.

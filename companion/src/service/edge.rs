@@ -179,6 +179,7 @@ fn take(
                 }));
             }
         }
+        Some(from_proxy::Kind::Drained(_)) => shared.sessions.drained(stream.id()),
         Some(from_proxy::Kind::Pushed(pushed)) => {
             let (reference, outcome) = (pushed.r#ref, outcome(pushed));
             shared.sessions.pushed(stream.id(), reference, outcome);

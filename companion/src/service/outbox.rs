@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use meshgate_proto::edge::v1::{
-    Activated, Hello, Kick, LoginAccepted, LoginRefused, Push, Refusal as RefusalNumber, ToProxy,
-    push, to_proxy::Kind,
+    Activated, Drain, Hello, Kick, LoginAccepted, LoginRefused, Push, Refusal as RefusalNumber,
+    ToProxy, push, to_proxy::Kind,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,7 @@ pub struct Outbox {
     proxy: String,
     takes_pushes: bool,
     worker: u64,
+    drains: bool,
     queue: mpsc::Sender<ToProxy>,
     cut: Mutex<Option<oneshot::Sender<Status>>>,
 }
@@ -52,9 +53,9 @@ pub fn channel() -> (Unnamed, Downward) {
 
 impl Unnamed {
     pub fn named(self, id: StreamId, hello: Hello) -> Outbox {
-        let Hello { proxy, worker, takes_pushes, .. } = hello;
+        let Hello { proxy, worker, takes_pushes, drains, .. } = hello;
         let cut = Mutex::new(Some(self.cut));
-        Outbox { id, proxy, takes_pushes, worker, queue: self.queue, cut }
+        Outbox { id, proxy, takes_pushes, worker, drains, queue: self.queue, cut }
     }
 
     pub fn cut(self, status: Status) {
@@ -110,6 +111,10 @@ impl ProxyStream for Outbox {
 
     fn worker(&self) -> u64 {
         self.worker
+    }
+
+    fn drains(&self) -> bool {
+        self.drains
     }
 
     fn tell(&self, word: Word) {
@@ -178,6 +183,7 @@ fn message(word: Word) -> Kind {
             r#ref: reference,
             refused: refused.unwrap_or_default().into(),
         }),
+        Word::Drain => Kind::Drain(Drain {}),
         Word::Kick { hold, farewell } => Kind::Kick(Kick {
             session_id: hold.session.as_bytes().to_vec(),
             reason: farewell.reason,

@@ -30,6 +30,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
+/// Before that, proxies get this long to take their logins elsewhere, and clients that have logged in
+/// to send their first frame. Less than proxies wait for the answer to a login (three seconds), so
+/// that those which come meanwhile are answered by another replica in time.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// Logins that are under way at the end get this long to finish.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// Connections get this long to close by themselves.
@@ -66,8 +71,8 @@ pub enum ServeError {
     Transport(tonic::transport::Error),
 }
 
-/// Serves until `shutdown` is ready, then ends in order: not ready any more, no new logins, those
-/// under way finish, streams are told to go elsewhere, connections close.
+/// Serves until `shutdown` is ready, then ends in order: not ready any more and no new connections,
+/// proxies take their logins elsewhere, those under way finish, streams end, connections close.
 pub async fn serve(
     companion: Companion,
     shutdown: impl Future<Output = ()>,
@@ -138,15 +143,25 @@ pub async fn serve(
     let ended = match early {
         Some(ended) => Ok(ended),
         None => {
-            info!("stopping: no new logins");
-            logins.stop();
+            info!("stopping: proxies are to go elsewhere");
             report(&health, false).await;
+            // The receivers may all be gone, which is the aim. Connections hear that nothing new is
+            // taken on them (GOAWAY); what is on them goes on.
+            let _ = stop_serving.send(true);
+            sessions.drain();
+            let drained = async {
+                while !(sessions.is_drained() && logins.under_way() == 0) {
+                    tokio::time::sleep(DRAIN_STEP).await;
+                }
+            };
+            if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
+                info!("some proxies or clients took too long");
+            }
+            logins.stop();
             if tokio::time::timeout(FINISH_WITHIN, logins.finished()).await.is_err() {
                 warn!("logins were still under way");
             }
-            // The receivers may all be gone, which is the aim.
             let _ = stop_streams.send(true);
-            let _ = stop_serving.send(true);
             tokio::time::timeout(CLOSE_WITHIN, &mut serving).await
         }
     };

@@ -249,6 +249,7 @@ impl Proxy {
             sessions,
             holds: numbers,
             worker: worker(name),
+            drains: false,
             takes_pushes: true,
         };
         let mut proxy = Self::open(address).await;

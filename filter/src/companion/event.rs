@@ -16,6 +16,8 @@ pub enum Event {
     Closed {
         status: u32,
     },
+    /// The companion is about to stop.
+    Draining,
     /// No welcome came.
     NoWelcome,
     /// Nothing came while answers were due.
@@ -35,7 +37,7 @@ pub enum Event {
 impl Event {
     pub const fn level(&self) -> log::Level {
         match self {
-            Self::Connected { .. } | Self::RetryIn(_) => log::Level::Info,
+            Self::Connected { .. } | Self::Draining | Self::RetryIn(_) => log::Level::Info,
             Self::Unreachable | Self::Closed { .. } | Self::NoWelcome | Self::Silent => {
                 log::Level::Warn
             }
@@ -56,6 +58,7 @@ impl fmt::Display for Event {
                 "the companion's stream ended with gRPC status {status}; sessions go on, logins \
                  are told to try again"
             ),
+            Self::Draining => f.write_str("the companion stops, logins wait for the next one"),
             Self::NoWelcome => f.write_str("the companion took the stream and said nothing"),
             Self::Silent => f.write_str("the companion does not answer, its stream is given up"),
             Self::HelloRefused => write!(

@@ -44,6 +44,7 @@ impl Link {
                 self.stream.welcomed(now, companion);
             }
             (Ok(Incoming::Welcome { .. } | Incoming::Unknown), _) => {}
+            (Ok(Incoming::Drain), Phase::Ready { .. }) => self.stream.drain(now),
             (Ok(incoming), Phase::Ready { .. }) => self.incoming(incoming),
             (Ok(_), _) => self.give_up(now, Event::Fault("a message before its welcome")),
         }
@@ -126,7 +127,7 @@ impl Link {
                 let gone = sessions.len().saturating_sub(live.len());
                 self.pushes.begin(reference, push, &live, u32::try_from(gone).unwrap_or(u32::MAX));
             }
-            Incoming::Welcome { .. } | Incoming::Unknown => {}
+            Incoming::Welcome { .. } | Incoming::Drain | Incoming::Unknown => {}
         }
     }
 

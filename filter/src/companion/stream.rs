@@ -6,6 +6,9 @@
 //!      ^                  | open_failed()          | no welcome        | closed(), give_up()
 //!      +------------------+------------------------+-------------------+
 //! ```
+//!
+//! A companion that stops says so before: no login goes out on the stream any more, they wait for
+//! the next one, which is opened without a pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +28,8 @@ const WELCOME_WITHIN: Duration = Duration::from_secs(5);
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// The gRPC status `FAILED_PRECONDITION`.
 const FAILED_PRECONDITION: u32 = 9;
+/// From a companion's word that it stops to the end of its stream: more than it gives itself.
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
 /// How often the same complaint is repeated while nothing gets better.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Events kept if nobody asks for them; beyond that the oldest go.
@@ -48,6 +53,21 @@ pub(super) enum Phase {
     Ready {
         token: Token,
         since: Moment,
+        drain: Drain,
+    },
+}
+
+/// Whether the companion is about to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drain {
+    No,
+    /// It said so, and ends the stream by then.
+    Asked {
+        until: Moment,
+    },
+    /// It knows that no login follows.
+    Agreed {
+        until: Moment,
     },
 }
 
@@ -120,9 +140,36 @@ impl Stream {
 
     pub fn welcomed(&mut self, now: Moment, companion: String) {
         if let Phase::Greeting { token, .. } = self.phase {
-            self.phase = Phase::Ready { token, since: now };
+            self.phase = Phase::Ready { token, since: now, drain: Drain::No };
             self.complaint = None;
             self.note(Event::Connected { companion });
+        }
+    }
+
+    /// The companion is about to stop.
+    pub fn drain(&mut self, now: Moment) {
+        if let Phase::Ready { drain: drain @ Drain::No, .. } = &mut self.phase {
+            *drain = Drain::Asked { until: now.after(DRAINED_WITHIN) };
+            self.note(Event::Draining);
+        }
+    }
+
+    /// Whether logins may go out.
+    pub const fn takes_logins(&self) -> bool {
+        matches!(self.phase, Phase::Ready { drain: Drain::No, .. })
+    }
+
+    /// Whether it is to be said now that no login follows; it counts as said then.
+    pub const fn agree(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Ready { drain, .. } => match *drain {
+                Drain::Asked { until } => {
+                    *drain = Drain::Agreed { until };
+                    true
+                }
+                Drain::No | Drain::Agreed { .. } => false,
+            },
+            _ => false,
         }
     }
 
@@ -160,6 +207,11 @@ impl Stream {
             Phase::Greeting { deadline, .. } if deadline <= now => {
                 self.give_up(now, Event::NoWelcome)
             }
+            Phase::Ready { drain: Drain::Asked { until } | Drain::Agreed { until }, .. }
+                if until <= now =>
+            {
+                self.give_up(now, Event::Silent)
+            }
             _ => false,
         }
     }
@@ -168,6 +220,9 @@ impl Stream {
         match self.phase {
             Phase::Resting { until } => Some(until),
             Phase::Greeting { deadline, .. } => Some(deadline),
+            Phase::Ready { drain: Drain::Asked { until } | Drain::Agreed { until }, .. } => {
+                Some(until)
+            }
             Phase::Asked { .. } | Phase::Ready { .. } => None,
         }
     }
@@ -195,10 +250,13 @@ impl Stream {
     }
 
     fn next_pause(&mut self, now: Moment) -> Duration {
-        if let Phase::Ready { since, .. } = self.phase
-            && now.since(since) >= GOOD_AFTER
-        {
-            self.backoff.reset();
+        match self.phase {
+            // Another one is there, or will be soon; if not, the pause after that is no shorter.
+            Phase::Ready { drain: Drain::Asked { .. } | Drain::Agreed { .. }, .. } => {
+                return Duration::ZERO;
+            }
+            Phase::Ready { since, .. } if now.since(since) >= GOOD_AFTER => self.backoff.reset(),
+            _ => {}
         }
         self.backoff.next()
     }

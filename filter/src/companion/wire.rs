@@ -30,6 +30,7 @@ pub(super) fn hello<'a>(
         sessions,
         holds,
         worker,
+        drains: true,
         takes_pushes: true,
     }))
 }
@@ -61,6 +62,10 @@ pub(super) fn activate(reference: u64, hold: Hold) -> Vec<u8> {
 pub(super) fn ended(hold: Hold) -> Vec<u8> {
     let (session_id, hold) = (bytes(&hold), hold.number);
     encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id, hold }))
+}
+
+pub(super) fn drained() -> Vec<u8> {
+    encode(edge::from_proxy::Kind::Drained(edge::Drained {}))
 }
 
 /// The reason is cut like every text.
@@ -104,6 +109,8 @@ pub(super) enum Incoming {
         reason: String,
         code: u32,
     },
+    /// No more logins on this stream.
+    Drain,
     Push {
         reference: u64,
         sessions: Vec<SessionId>,
@@ -142,6 +149,7 @@ impl Incoming {
                 reference: activated.r#ref,
                 refused: Some(cut(activated.refused)).filter(|text| !text.is_empty()),
             },
+            edge::to_proxy::Kind::Drain(edge::Drain {}) => Self::Drain,
             edge::to_proxy::Kind::Kick(kick) => match SessionId::from_slice(&kick.session_id) {
                 Some(session) => {
                     let hold = Hold { session, number: kick.hold };

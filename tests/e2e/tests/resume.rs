@@ -1,5 +1,8 @@
 //! Clients that come back: at another Envoy, with another companion behind it.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -155,7 +158,8 @@ async fn a_user_whose_envoy_died_is_not_locked_out() -> Result<()> {
     let mut envoy = Envoy::start("noise.yaml", backends, &[])?;
     envoy.wait_stat(CONNECTED, BOTH)?;
     let login = dying.companion.noise_login("ann", &[])?;
-    whoami(&Client::connect(envoy.private()?, &login).await?).await?;
+    let client = Client::connect(envoy.private()?, &login).await?;
+    whoami(&client).await?;
     dying.lists(|list| list.len() == 1 && list[0]["state"] == "live").await
 }
 
@@ -181,6 +185,103 @@ async fn a_resume_whose_first_frame_does_not_come_leaves_everything_as_it_was() 
     drop(gate.client(&resume).await?);
     whoami(&client).await?;
     whoami(&gate.client(&resume).await?).await?;
+    Ok(())
+}
+
+const COMPANION_ENDPOINT: &str =
+    "- endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 7600 } } }";
+
+/// Logs in and calls, again and again, counting what goes well; answers what does not.
+async fn keep_logging_in(
+    address: SocketAddr,
+    companion: Arc<Companion>,
+    good: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let attempt = async {
+            let client = Client::connect(address, &companion.noise_login("ann", &[])?).await?;
+            whoami(&client).await
+        };
+        match attempt.await {
+            Ok(_) => drop(good.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    problems
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_login_fails_while_two_companions_are_restarted_one_after_the_other() -> Result<()> {
+    let Some(redis) = RedisServer::start(&[]) else { return Ok(()) };
+    let port = format!("store.redis.port={}", redis.port);
+    let mut one = Companion::with(&["store.kind=redis", &port])?;
+    let mut two = one.another()?;
+    let issuer = Arc::new(one.another()?);
+    let game = GameServer::start()?;
+    let backends = Backends { game: Some(game.address), ..Backends::default() };
+    let endpoint = |companion: &Companion| {
+        let port = companion.address.port();
+        format!(
+            "- endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}"
+        )
+    };
+    let both = format!("{0}\n              {1}", endpoint(&one), endpoint(&two));
+    let mut envoy = Envoy::start("noise.yaml", backends, &[(COMPANION_ENDPOINT, &both)])?;
+    envoy.wait_stat(CONNECTED, BOTH)?;
+    let stays = Client::connect(envoy.private()?, &issuer.noise_login("ben", &[])?).await?;
+    whoami(&stays).await?;
+
+    let (good, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let address = envoy.private()?;
+    let logins: Vec<_> = (0..3)
+        .map(|_| {
+            let (good, stop) = (Arc::clone(&good), Arc::clone(&stop));
+            tokio::spawn(keep_logging_in(address, Arc::clone(&issuer), good, stop))
+        })
+        .collect();
+    let some_more = async || {
+        let enough = good.load(Ordering::Relaxed) + 10;
+        let waiting = async {
+            while good.load(Ordering::Relaxed) < enough {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await
+    };
+    for companion in [&mut one, &mut two] {
+        some_more().await?;
+        // At either of the two: one that has its reply and has not sent a frame yet.
+        let mut slow = Vec::new();
+        for _ in 0..2 {
+            let mut connection = Connection::connect(address).await?;
+            connection.login(&issuer.noise_login("cid", &[])?).await?;
+            slow.push(connection);
+        }
+        companion.process.signal("TERM")?;
+        while !companion.log().contains("stopping") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for mut connection in slow {
+            connection.send(&Frame::request(command::WHOAMI, 1, vec![])).await?;
+            let reply = connection.receive().await?.context("closed")?;
+            assert_eq!((reply.command, reply.status), (command::WHOAMI, 0), "{reply:?}");
+        }
+        assert_eq!(tokio::task::block_in_place(|| companion.process.wait())?, Some(0));
+        // The other one is enough.
+        some_more().await?;
+        tokio::task::block_in_place(|| companion.restart())?;
+    }
+    some_more().await?;
+    stop.store(true, Ordering::Relaxed);
+    for task in logins {
+        assert_eq!(task.await?, Vec::<String>::new());
+    }
+    whoami(&stays).await?;
+    issuer.operate(&["session", "kick", "--user", "ben", "--reason", "good night"])?;
+    let closed = tokio::time::timeout(PATIENCE, stays.closed()).await?;
+    assert_eq!(closed.goodbye.as_deref(), Some("good night"));
     Ok(())
 }
 

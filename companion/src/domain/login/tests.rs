@@ -24,6 +24,10 @@ impl ProxyStream for Line {
         1
     }
 
+    fn drains(&self) -> bool {
+        false
+    }
+
     fn tell(&self, word: Word) {
         let Word::Refused { reference, why } = word else { panic!("refusals alone: {word:?}") };
         self.0.lock().unwrap().push(format!("{reference} {}", why.name()));

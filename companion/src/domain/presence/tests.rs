@@ -23,8 +23,13 @@ impl ProxyStream for Line {
         1
     }
 
+    fn drains(&self) -> bool {
+        self.id.0 % 2 == 1
+    }
+
     fn tell(&self, word: Word) {
         let text = match word {
+            Word::Drain => "drain".into(),
             Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
             Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
             Word::Activated { reference, refused } => format!("activated {reference} {refused:?}"),
@@ -39,7 +44,7 @@ impl ProxyStream for Line {
 
 fn line(presence: &Presence, id: u64) -> (Arc<Line>, Arc<dyn ProxyStream>) {
     let line = Arc::new(Line { id: StreamId(id), told: Mutex::default() });
-    presence.open(line.as_ref());
+    presence.open(&(Arc::clone(&line) as Arc<dyn ProxyStream>));
     (Arc::clone(&line), line)
 }
 
@@ -188,6 +193,31 @@ fn pending_sessions_end_after_their_time_and_live_ones_stay() {
     assert_eq!(told(&line1), ["kick 2 the login was not completed in time"]);
     assert_eq!(presence.start_activation(hold(2), stream1.id(), 2), Activation::Unknown);
     assert_eq!(presence.held(), 2);
+}
+
+#[test]
+fn a_stop_waits_for_those_who_answer_and_for_their_pending_sessions() {
+    let presence = Presence::default();
+    let (line1, stream1) = line(&presence, 1);
+    let (line2, stream2) = line(&presence, 2);
+    for (number, stream) in [(1, &stream1), (2, &stream2)] {
+        presence.pend(stream, accepted(number), NOW);
+    }
+    presence.drain();
+    assert_eq!(
+        (told(&line1).pop(), told(&line2).pop()),
+        (Some("drain".into()), Some("drain".into()))
+    );
+    assert!(!presence.is_drained());
+    presence.drained(stream1.id());
+    assert!(!presence.is_drained(), "one of its sessions waits");
+    presence.start_activation(hold(1), stream1.id(), 1);
+    assert!(!presence.is_drained(), "and is being recorded");
+    presence.go_live(hold(1), activated(1)).unwrap();
+    assert!(presence.is_drained());
+    // Whoever comes too late is sent on.
+    let (late, _) = line(&presence, 3);
+    assert_eq!((told(&late), presence.is_drained()), (vec!["drain".into()], false));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Sessions {
         stream: &Arc<dyn ProxyStream>,
         holds: Vec<Hold>,
     ) -> Result<(), StoreError> {
-        self.presence.open(stream.as_ref());
+        self.presence.open(stream);
         let attached = self.say_attached(stream.worker()).await;
         if holds.is_empty() {
             // What could not be said now is said with the next beat.

@@ -153,8 +153,13 @@ impl ProxyStream for Line {
         self.id.0
     }
 
+    fn drains(&self) -> bool {
+        false
+    }
+
     fn tell(&self, word: Word) {
         let text = match word {
+            Word::Drain => "drain".into(),
             Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
             Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
             Word::Activated { refused: None, .. } => "activated".into(),

@@ -180,6 +180,7 @@ enum Step {
     Refuse(usize),
     Activated { index: usize, refused: bool },
     Kick(u8),
+    Drain,
     Garbage(Vec<u8>),
 }
 
@@ -198,6 +199,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..8_usize, any::<bool>())
             .prop_map(|(index, refused)| Step::Activated { index, refused }),
         1 => (0..8_u8).prop_map(Step::Kick),
+        1 => Just(Step::Drain),
         1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Step::Garbage),
     ]
 }
@@ -251,6 +253,7 @@ proptest! {
                     sim.say(activated(reference(index), refused));
                 }
                 Step::Kick(session) if connected => sim.say(kick(id(session), "")),
+                Step::Drain if connected => sim.say(to_proxy::Kind::Drain(edge::Drain {})),
                 Step::Garbage(bytes) if connected => sim.say_bytes(&bytes),
                 _ => {}
             }
@@ -261,7 +264,9 @@ proptest! {
                     from_proxy::Kind::Hello(_) => {}
                     from_proxy::Kind::Login(login) => references.push(login.r#ref),
                     from_proxy::Kind::Activate(activate) => references.push(activate.r#ref),
-                    from_proxy::Kind::Ended(_) | from_proxy::Kind::Pushed(_) => {}
+                    from_proxy::Kind::Ended(_)
+                    | from_proxy::Kind::Pushed(_)
+                    | from_proxy::Kind::Drained(_) => {}
                 }
             }
             while let Some(Answer { connection, outcome }) = sim.link.poll_answer() {

@@ -3,6 +3,57 @@
 use super::*;
 
 #[test]
+fn a_companion_that_stops_gets_no_more_logins_and_those_wait_for_the_next_one() {
+    let mut sim = Sim::connected();
+    let (under_way, pending) = (sim.asked(7, Mode::Ticket), sim.pending(8, 2));
+    sim.say(to_proxy::Kind::Drain(edge::Drain {}));
+    assert!(matches!(sim.sent.pop_front(), Some(from_proxy::Kind::Drained(_))));
+    sim.login(9, Mode::Ticket).unwrap();
+    assert!(sim.sent.is_empty(), "it waits");
+    // What is on the stream comes to its end.
+    sim.say(accepted(under_way, 1, None));
+    assert!(matches!(sim.only_answer(7), Outcome::LoginAccepted(_)));
+    let reference = sim.activating(8, pending);
+    sim.say(activated(reference, ""));
+    assert!(matches!(sim.only_answer(8), Outcome::Activated));
+    sim.say(to_proxy::Kind::Drain(edge::Drain {}));
+    assert!(sim.sent.is_empty(), "said once");
+
+    let before = sim.now;
+    sim.break_stream();
+    sim.no_answer();
+    let mut listed = sim.connect();
+    listed.sort();
+    assert_eq!(listed, [vec![1; 16], vec![2; 16]]);
+    assert_eq!(sim.now, before, "without a pause");
+    let Some(from_proxy::Kind::Login(login)) = sim.sent.pop_front() else { panic!("no login") };
+    sim.say(accepted(login.r#ref, 3, None));
+    assert!(matches!(sim.only_answer(9), Outcome::LoginAccepted(_)));
+}
+
+#[test]
+fn a_companion_that_says_that_it_stops_and_does_not_is_left() {
+    let mut sim = Sim::connected();
+    sim.say(to_proxy::Kind::Drain(edge::Drain {}));
+    sim.pass(Duration::from_millis(9_999));
+    assert!(sim.link.is_connected());
+    sim.pass(Duration::from_millis(1));
+    assert_eq!(sim.cancelled.len(), 1);
+}
+
+#[test]
+fn where_no_other_companion_is_there_the_pauses_grow_as_ever() {
+    let mut sim = Sim::connected();
+    sim.say(to_proxy::Kind::Drain(edge::Drain {}));
+    sim.reachable = false;
+    sim.break_stream();
+    sim.fire();
+    let before = sim.now;
+    sim.fire();
+    assert!(sim.now.since(before) >= Duration::from_millis(100));
+}
+
+#[test]
 fn a_link_opens_no_stream_before_its_first_timer() {
     let mut sim = Sim::new();
     sim.login(7, Mode::Ticket).unwrap();
