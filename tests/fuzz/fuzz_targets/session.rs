@@ -17,7 +17,7 @@ use meshgate_filter::companion::{
     Answer, Link, LinkConfig, LoginRequest, Outcome, Transmit,
 };
 use meshgate_filter::session::seal::{self, TrafficKey, TrafficKeys};
-use meshgate_filter::session::{Mode, SessionId};
+use meshgate_filter::session::{Hold, Mode};
 use meshgate_filter::time::Moment;
 
 const CONNECTIONS: u32 = 8;
@@ -31,7 +31,7 @@ struct World {
     next_token: u32,
     /// When the answer to a connection's question is due.
     due: BTreeMap<u32, Moment>,
-    sessions: BTreeMap<u32, SessionId>,
+    holds: BTreeMap<u32, Hold>,
     references: Vec<u64>,
 }
 
@@ -44,7 +44,7 @@ impl World {
             open: None,
             next_token: 0,
             due: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            holds: BTreeMap::new(),
             references: Vec::new(),
         }
     }
@@ -58,9 +58,9 @@ impl World {
     }
 
     fn activate(&mut self, connection: u32) {
-        let Some(session) = self.sessions.get(&connection) else { return };
+        let Some(hold) = self.holds.get(&connection) else { return };
         if !self.due.contains_key(&connection) {
-            self.link.activate(self.now, connection, *session);
+            self.link.activate(self.now, connection, *hold);
             self.due.insert(connection, self.now.after(LinkConfig::ANSWER_WITHIN));
         }
     }
@@ -68,7 +68,7 @@ impl World {
     fn forget(&mut self, connection: u32) {
         self.link.forget(connection);
         self.due.remove(&connection);
-        self.sessions.remove(&connection);
+        self.holds.remove(&connection);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -114,11 +114,12 @@ impl World {
             match outcome {
                 Outcome::Kick { .. } => continue,
                 Outcome::LoginAccepted(accepted) => {
-                    self.sessions.insert(connection, accepted.session);
+                    let hold = Hold { session: accepted.session, number: accepted.hold };
+                    self.holds.insert(connection, hold);
                 }
                 Outcome::Activated => {}
                 Outcome::LoginRefused { .. } | Outcome::ActivationRefused { .. } => {
-                    self.sessions.remove(&connection);
+                    self.holds.remove(&connection);
                 }
             }
             assert!(self.due.remove(&connection).is_some(), "an answer to no question");
