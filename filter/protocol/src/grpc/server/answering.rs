@@ -58,6 +58,9 @@ impl ServerLeg {
             let mut block = Vec::new();
             status_fields(code, text, &mut block);
             rest.end = Some(End::Trailers(block));
+            // The call is over, its response waits for windows: nothing is told of it any more,
+            // when its token may be another call's.
+            state.phase = Phase::Ignored;
             return;
         }
         self.sending.trailers(stream, state.answering, code, text, &mut self.output);
