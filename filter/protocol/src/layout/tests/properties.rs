@@ -203,7 +203,8 @@ fn answered(layout: &Layout, request: &Frame<'_>, sent: &Material) -> TestCaseRe
     if layout.status.is_some() {
         prop_assert_eq!(frame.status, sent.status);
     }
-    if prefix > 0 && frame.body.len() == sent.body.len() + prefix {
+    // A sealed body's length says nothing: a compressed one with its tag can be as long.
+    if prefix > 0 && !sent.seal && frame.body.len() == sent.body.len() + prefix {
         prop_assert_eq!(layout.split_status(&frame, frame.body), Ok((sent.status, &sent.body[..])));
     }
     for ((field, (_, asked)), (_, told)) in
