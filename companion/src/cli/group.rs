@@ -19,9 +19,9 @@ pub enum Group {
     /// List the groups of a session
     List(List),
     /// Let a session join a group
-    Join(Join),
+    Join(Membership),
     /// Let a session leave a group
-    Leave(Leave),
+    Leave(Membership),
     /// List the members of a group
     Members(Members),
 }
@@ -30,8 +30,8 @@ impl Group {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => block_on(list.run()),
-            Self::Join(join) => block_on(join.run()),
-            Self::Leave(leave) => block_on(leave.run()),
+            Self::Join(join) => block_on(join.join()),
+            Self::Leave(leave) => block_on(leave.leave()),
             Self::Members(members) => block_on(members.run()),
         }
     }
@@ -75,8 +75,9 @@ impl List {
     }
 }
 
+/// A session and a group that it joins or leaves.
 #[derive(Args)]
-pub struct Join {
+pub struct Membership {
     #[command(flatten)]
     connect: ConnectApp,
     group: String,
@@ -87,41 +88,27 @@ pub struct Join {
     json: bool,
 }
 
-impl Join {
-    async fn run(self) -> anyhow::Result<()> {
+impl Membership {
+    async fn join(self) -> anyhow::Result<()> {
         let request = JoinGroupRequest { session_id: bytes(&self.session)?, group: self.group };
         let mut app = app(&self.connect).await?;
         let joined = app.join_group(request).await.map_err(app_said)?.into_inner().joined;
-        if self.json {
-            println!("{}", json!({ "joined": joined }));
-        } else {
-            println!("{}", if joined { "joined" } else { "it was a member already" });
+        match (self.json, joined) {
+            (true, _) => println!("{}", json!({ "joined": joined })),
+            (_, true) => println!("joined"),
+            (_, false) => println!("it was a member already"),
         }
         Ok(())
     }
-}
 
-#[derive(Args)]
-pub struct Leave {
-    #[command(flatten)]
-    connect: ConnectApp,
-    group: String,
-    /// 32 hexadecimal digits as `session list` prints them
-    session: String,
-    /// Print a JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-impl Leave {
-    async fn run(self) -> anyhow::Result<()> {
+    async fn leave(self) -> anyhow::Result<()> {
         let request = LeaveGroupRequest { session_id: bytes(&self.session)?, group: self.group };
         let mut app = app(&self.connect).await?;
         let left = app.leave_group(request).await.map_err(app_said)?.into_inner().left;
-        if self.json {
-            println!("{}", json!({ "left": left }));
-        } else {
-            println!("{}", if left { "left" } else { "it was no member" });
+        match (self.json, left) {
+            (true, _) => println!("{}", json!({ "left": left })),
+            (_, true) => println!("left"),
+            (_, false) => println!("it was no member"),
         }
         Ok(())
     }
