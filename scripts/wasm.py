@@ -123,10 +123,10 @@ def short_names(content):
 def short(symbol):
     """The end of a mangled Rust symbol's path, without hashes and type parameters."""
     if symbol.startswith("_ZN"):
-        parts = [part for part in identifiers(symbol[3:], r"(\d+)") if not re.fullmatch("h[0-9a-f]{16}", part)]
-        parts = [readable(part) for part in parts]
+        parts = identifiers(symbol[3:], r"(\d+)")
+        parts = [readable(part) for part in parts if not re.fullmatch("h[0-9a-f]{16}", part)]
     elif symbol.startswith("_R"):
-        # A number of digits may be followed by an underscore; a disambiguator is no identifier.
+        # An underscore may stand between a length and its identifier.
         parts = [part for part in identifiers(symbol[2:], r"(\d+)_?") if part.isidentifier()]
     else:
         return symbol
@@ -147,13 +147,22 @@ def readable(part):
     return re.sub(r"\$\w+\$", "", part.split("..")[-1])
 
 
-def identifiers(text_, length):
+# Disambiguators, back references, lifetimes and binders of a `_R` symbol are numbers of base 62
+# that an underscore ends: what looks like a length in them is none.
+NUMBER = re.compile("[sBLG][0-9A-Za-z]{0,13}_")
+
+
+def identifiers(path, length):
     """What a mangled path names: each identifier follows its own length in decimal."""
     found, at = [], 0
-    while match := re.compile(length).search(text_, at):
-        end = match.end() + int(match.group(1))
-        found.append(text_[match.end():end])
-        at = end
+    while at < len(path):
+        if match := re.compile(length).match(path, at):
+            at = match.end() + int(match[1])
+            found.append(path[match.end():at])
+        elif match := NUMBER.match(path, at):
+            at = match.end()
+        else:
+            at += 1
     return found
 
 
