@@ -121,6 +121,27 @@ pub enum Kind {
     OneWay,
     /// One request, any number of messages, and a reply that says how they ended.
     ServerStream,
+    /// Any number of messages of the client, and one reply.
+    ClientStream,
+    /// Any number of messages both ways, and a reply that says how they ended.
+    BidiStream,
     /// No request, and any number of messages: what a private server sends unasked.
     Subscribe,
+}
+
+impl Kind {
+    /// More than one message may come, from either side.
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Self::Unary | Self::OneWay)
+    }
+
+    /// The client's messages come one by one.
+    pub const fn stays_open(self) -> bool {
+        matches!(self, Self::ClientStream | Self::BidiStream)
+    }
+
+    /// Messages for the caller come one by one.
+    pub const fn pushes(self) -> bool {
+        matches!(self, Self::ServerStream | Self::BidiStream | Self::Subscribe)
+    }
 }

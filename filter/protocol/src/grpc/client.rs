@@ -19,6 +19,7 @@ mod event;
 mod frames;
 mod limits;
 mod reading;
+mod request_stream;
 mod sending;
 mod status;
 mod streams;
@@ -39,7 +40,7 @@ use super::resets::Resets;
 use super::settings::{self, DEFAULT_WINDOW, Setting};
 use crate::call::Code;
 
-pub use event::{Event, StartError, StreamId, Trailers};
+pub use event::{Event, SendError, StartError, StreamId, Trailers};
 pub use limits::Limits;
 
 /// One connection to a gRPC server, or to a proxy that speaks for several.
@@ -175,24 +176,11 @@ impl ClientLeg {
         if u32::try_from(sending::size(message)).is_err() {
             return Err(StartError::TooLarge);
         }
-        if self.state != State::Open {
-            return Err(StartError::GoingAway);
-        }
-        if !self.sending.has_room() {
-            return Err(StartError::Full);
-        }
-        let at_once = self.sending.stream_is_free();
-        let phase = if at_once { Phase::Waiting } else { Phase::Queued };
-        let id = self.streams.push(Stream::new(token, phase)).ok_or(StartError::GoingAway)?;
+        let (id, at_once) = self.number(token)?;
         if at_once {
             self.sending.open(id.0, (parts, own), message, &mut self.streams, &mut self.output);
         } else {
             self.sending.enqueue(id.0, (parts, own), message);
-        }
-        if self.streams.next().is_none() {
-            // The numbers are used up; for the caller that is the same as a GOAWAY.
-            self.state = State::GoingAway;
-            self.going_away_untold = true;
         }
         Ok(id)
     }
@@ -333,6 +321,25 @@ impl ClientLeg {
 
 /// What several frames have in common.
 impl ClientLeg {
+    /// A number for a new call, and whether it can have its stream at once.
+    fn number(&mut self, token: u32) -> Result<(StreamId, bool), StartError> {
+        if self.state != State::Open {
+            return Err(StartError::GoingAway);
+        }
+        if !self.sending.has_room() {
+            return Err(StartError::Full);
+        }
+        let at_once = self.sending.stream_is_free();
+        let phase = if at_once { Phase::Waiting } else { Phase::Queued };
+        let id = self.streams.push(Stream::new(token, phase)).ok_or(StartError::GoingAway)?;
+        if self.streams.next().is_none() {
+            // The numbers are used up; for the caller that is the same as a GOAWAY.
+            self.state = State::GoingAway;
+            self.going_away_untold = true;
+        }
+        Ok((id, at_once))
+    }
+
     /// Keeps a buffer that the event may borrow, and gives an empty one for it.
     fn keep(&mut self, buffer: Vec<u8>) -> Vec<u8> {
         let mut before = std::mem::replace(&mut self.kept, buffer);
@@ -383,7 +390,7 @@ impl ClientLeg {
             self.ended = VecDeque::new();
         }
         self.streams.rest();
-        self.sending.rest();
+        self.sending.shrink();
         self.answers.rest();
     }
 }

@@ -19,8 +19,8 @@ const MAX_REMEMBERED: usize = 256;
 pub(super) enum Verdict {
     /// A 1xx response: the real one follows.
     Informational,
-    /// A response that messages and trailers follow.
-    Answering,
+    /// A response that messages and trailers follow, of so many bytes if it has a content-length.
+    Answering(Option<u64>),
     /// The call is over.
     End(Code, Text),
     /// Not HTTP/2 (RFC 9113 section 8.1.1): the stream is reset with PROTOCOL_ERROR.
@@ -67,6 +67,11 @@ impl Remembered {
     }
 }
 
+/// What is wrong with a response that has less DATA than its content-length, and what with one that
+/// has more (RFC 9113 section 8.1.1).
+pub(super) const SHORTER: &str = "response shorter than its content-length";
+pub(super) const LONGER: &str = "response longer than its content-length";
+
 /// What matters of a block.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fields {
@@ -77,6 +82,7 @@ struct Fields {
     /// There is a `grpc-message`; it is in `Answers::text`.
     message: bool,
     flaw: Option<&'static str>,
+    content_length: Option<u64>,
     /// As SETTINGS_MAX_HEADER_LIST_SIZE counts.
     list_size: usize,
     /// A field that is no pseudo-header field was seen.
@@ -152,6 +158,9 @@ impl Answers {
                 Verdict::Informational
             });
         }
+        if end && http_status == 200 && fields.content_length.is_some_and(|length| length > 0) {
+            return Ok(Verdict::Malformed(SHORTER));
+        }
         if fields.foreign && http_status == 200 {
             let text = Text::Static("response with a content-type that is not gRPC's");
             return Ok(Verdict::End(Code::Unknown, text));
@@ -160,7 +169,7 @@ impl Answers {
         Ok(match said {
             Some(said) if end || http_status != 200 => ended(said, &fields),
             None if end && http_status == 200 => missing(),
-            _ if http_status == 200 => Verdict::Answering,
+            _ if http_status == 200 => Verdict::Answering(fields.content_length),
             _ => {
                 self.text.clear();
                 // Writing to a String does not fail.
@@ -227,6 +236,12 @@ impl Fields {
         match name {
             b":status" => self.http_status = http_status(value),
             b"content-type" => self.foreign = !field::is_grpc(value),
+            b"content-length" => match (field::decimal(value, 18), self.content_length) {
+                (Some(length), before) if before.is_none_or(|before| before == length) => {
+                    self.content_length = Some(length);
+                }
+                _ => self.flaw = Some("wrong content-length"),
+            },
             b"grpc-status" if self.grpc_status.is_none() => {
                 self.grpc_status = Some(grpc_status(value));
             }

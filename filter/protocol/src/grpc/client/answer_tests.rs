@@ -29,13 +29,16 @@ fn trailers(fields: &[(&str, &str)]) -> (Verdict, String) {
 
 #[test]
 fn a_grpc_response_is_answered() {
-    assert_eq!(head(&[OK, GRPC], false).0, Verdict::Answering);
+    assert_eq!(head(&[OK, GRPC], false).0, Verdict::Answering(None));
     assert_eq!(
         head(&[OK, ("content-type", "application/grpc+proto")], false).0,
-        Verdict::Answering
+        Verdict::Answering(None)
     );
-    assert_eq!(head(&[OK, ("content-type", "application/grpc;x=y")], false).0, Verdict::Answering);
-    assert_eq!(head(&[OK], false).0, Verdict::Answering);
+    assert_eq!(
+        head(&[OK, ("content-type", "application/grpc;x=y")], false).0,
+        Verdict::Answering(None)
+    );
+    assert_eq!(head(&[OK], false).0, Verdict::Answering(None));
 }
 
 #[test]
@@ -179,5 +182,5 @@ fn a_list_above_the_limit_is_too_large_though_its_block_is_small() {
     let mut many = block(&[OK]);
     many.extend([0xa0; 30]);
     assert_eq!(answers.head(&many, false).unwrap(), Verdict::TooLarge);
-    assert_eq!(answers.head(&block(&[OK, GRPC]), false).unwrap(), Verdict::Answering);
+    assert_eq!(answers.head(&block(&[OK, GRPC]), false).unwrap(), Verdict::Answering(None));
 }

@@ -9,6 +9,7 @@
 //! Messages and frames do not align: a message may begin and end anywhere. One that lies whole in
 //! the input is handed out as it lies there; others are gathered in their stream.
 
+use super::answer::{LONGER, SHORTER};
 use super::reading::{Place, Step};
 use super::{ClientLeg, StreamId};
 use crate::call::Code;
@@ -83,6 +84,12 @@ impl ClientLeg {
             self.data = Some(data);
             return Ok(refused);
         }
+        if !data.is_padding_next
+            && let Some(refused) = self.count(head.stream, data.left)
+        {
+            self.data = Some(data);
+            return Ok(refused);
+        }
         data.stream = head.stream;
         self.read_data(data, input)
     }
@@ -110,6 +117,10 @@ impl ClientLeg {
                 .ok_or(LegError::protocol("padding longer than the frame"))?;
             if data.left == 0 && !data.end_stream {
                 self.idle(1)?;
+            }
+            if let Some(refused) = self.count(data.stream, data.left) {
+                self.data = Some(Data { stream: 0, ..data });
+                return Ok(refused);
             }
         }
         if data.left > 0 {
@@ -143,6 +154,7 @@ impl ClientLeg {
         }
         if data.end_stream && data.stream != 0 {
             let text = match self.streams.get(data.stream) {
+                Some(stream) if stream.announced.is_some_and(|announced| announced > 0) => SHORTER,
                 Some(stream) if !stream.partial.is_empty() => {
                     "response ended in the middle of a message"
                 }
@@ -236,6 +248,20 @@ impl ClientLeg {
             stream.received = 0;
         }
         None
+    }
+}
+
+impl ClientLeg {
+    /// Holds a frame's DATA, padding apart, against the response's content-length.
+    fn count(&mut self, id: u32, length: usize) -> Option<Step<'static>> {
+        let announced = self.streams.get(id)?.announced.as_mut()?;
+        match announced.checked_sub(length as u64) {
+            Some(left) => {
+                *announced = left;
+                None
+            }
+            None => Some(self.end(id, Some(ErrorCode::ProtocolError), Code::Internal, LONGER)),
+        }
     }
 }
 

@@ -75,6 +75,29 @@ pub enum StartError {
     TooLarge,
 }
 
+/// Why a message of a request that stays open was not taken. None of it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// As much of the stream waits for the upstream as may; a message may be taken later.
+    Full,
+    /// The call is over, or its request has ended.
+    Over,
+    /// The message's length does not fit gRPC's four bytes.
+    TooLarge,
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the service does not keep up with the stream",
+            Self::Over => "the stream has ended",
+            Self::TooLarge => "the message is too large for gRPC",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

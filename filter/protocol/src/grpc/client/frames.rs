@@ -1,6 +1,6 @@
 //! What each kind of frame does. Heads have been admitted: lengths and stream 0 are right.
 
-use super::answer::{Text, Verdict};
+use super::answer::{SHORTER, Text, Verdict};
 use super::reading::{Place, Step};
 use super::{ClientLeg, Ended, GoAway, Phase, State, StreamId, status};
 use crate::call::Code;
@@ -140,8 +140,10 @@ impl ClientLeg {
             return self.stray(id).map(|()| Step::Again);
         };
         let is_cut = !stream.partial.is_empty();
+        let is_short = end_stream && stream.announced.is_some_and(|announced| announced > 0);
         let verdict = match stream.phase {
             Phase::Queued | Phase::Waiting => self.answers.head(block, end_stream),
+            Phase::Answering if is_short => Ok(Verdict::Malformed(SHORTER)),
             Phase::Answering if end_stream => self.answers.trailers(block),
             Phase::Answering => Ok(Verdict::Malformed("trailers that do not end the stream")),
         };
@@ -150,8 +152,9 @@ impl ClientLeg {
                 self.idle(1)?;
                 Ok(Step::Again)
             }
-            Verdict::Answering => {
+            Verdict::Answering(content_length) => {
                 stream.phase = Phase::Answering;
+                stream.announced = content_length;
                 Ok(Step::Again)
             }
             Verdict::End(Code::Ok, _) if is_cut => {

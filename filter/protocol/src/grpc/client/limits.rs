@@ -28,6 +28,14 @@ pub struct Limits {
     /// Request bytes that wait for a stream or for the upstream's windows. The call that reaches
     /// it is still taken whole, so the most that is held is this plus one request.
     pub max_queued_bytes: usize,
+    /// Bytes of one request that stays open which wait for the upstream's windows. A message
+    /// beyond them is refused. They are no part of `max_queued_bytes`, so that a stream whose
+    /// server does not read holds up no call; and the message that reaches the limit is still
+    /// taken whole.
+    pub max_open_bytes: usize,
+    /// The same for all requests of the connection that stay open. A request whose window admits
+    /// something is let through all the same.
+    pub max_all_open_bytes: usize,
     /// Bytes of DATA that the upstream may send on one stream before we make room again, up to
     /// 2^31-1. 1 MiB: a stream is never slowed down by a round trip of some milliseconds.
     pub stream_window: u32,
@@ -51,6 +59,8 @@ impl Default for Limits {
             max_streams: 1024,
             max_queued_calls: 1024,
             max_queued_bytes: 1 << 20,
+            max_open_bytes: 64 << 10,
+            max_all_open_bytes: 256 << 10,
             stream_window: 1 << 20,
             connection_window: 16 << 20,
             max_idle_frames: 10_000,

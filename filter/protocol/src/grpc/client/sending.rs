@@ -5,6 +5,8 @@
 //! output. Otherwise its bytes are copied once: into the queue when a stream is what it waits
 //! for, into its [`Rest`] when a window is.
 
+mod open;
+
 use std::collections::VecDeque;
 
 use super::limits::Limits;
@@ -28,6 +30,8 @@ pub(super) struct Sending {
     max_streams: u32,
     max_queued_calls: usize,
     max_queued_bytes: usize,
+    max_open_bytes: usize,
+    max_all_open_bytes: usize,
     /// The upstream's, or ours if that is lower.
     concurrent: u32,
     /// Streams that are open.
@@ -36,10 +40,12 @@ pub(super) struct Sending {
     last_opened: u32,
     /// Calls that wait for a stream, oldest first.
     queue: VecDeque<Queued>,
-    /// Streams whose `rest` is not empty, in the order of their turns.
+    /// Streams with bytes in their `rest`, in the order of their turns.
     blocked: VecDeque<u32>,
-    /// Bytes in the queue and in the rests.
+    /// Bytes in the queue and in the rests, but for `held_open`.
     held: usize,
+    /// Bytes of messages of requests that stay, or stayed, open.
+    held_open: usize,
     /// What the upstream remembers of our header fields.
     table: PeerTable,
 }
@@ -49,12 +55,9 @@ struct Queued {
     stream: u32,
     block: Vec<u8>,
     message: Vec<u8>,
-}
-
-impl Queued {
-    fn size(&self) -> usize {
-        self.block.len().saturating_add(self.message.len())
-    }
+    /// As in [`Rest`].
+    open: bool,
+    streamed: bool,
 }
 
 impl Sending {
@@ -66,12 +69,15 @@ impl Sending {
             max_streams: limits.max_streams,
             max_queued_calls: limits.max_queued_calls,
             max_queued_bytes: limits.max_queued_bytes,
+            max_open_bytes: limits.max_open_bytes,
+            max_all_open_bytes: limits.max_all_open_bytes,
             concurrent: limits.max_streams.min(FIRST_STREAMS),
             open: 0,
             last_opened: 0,
             queue: VecDeque::new(),
             blocked: VecDeque::new(),
             held: 0,
+            held_open: 0,
             table: PeerTable::default(),
         }
     }
@@ -110,7 +116,8 @@ impl Sending {
             out.extend_from_slice(&prefix);
             message.iter().for_each(|part| out.extend_from_slice(part));
         } else {
-            self.hold(stream, flatten(&prefix, length, message), streams);
+            let bytes = flatten(&prefix, length, message);
+            self.hold(stream, self.rest(bytes, false, false), streams, out);
             self.flush(streams, out);
         }
     }
@@ -121,11 +128,21 @@ impl Sending {
     pub fn enqueue(&mut self, stream: u32, head: (&[Part<'_>], &[u8]), message: &[&[u8]]) {
         let (prefix, length) = prefixed(message);
         let message = flatten(&prefix, length, message);
-        let (parts, own) = head;
+        self.enqueue_as(stream, head, message, false);
+    }
+
+    fn enqueue_as(
+        &mut self,
+        stream: u32,
+        (parts, own): (&[Part<'_>], &[u8]),
+        message: Vec<u8>,
+        open: bool,
+    ) {
         let fields = parts.iter().map(|part| part.fields).chain([own]);
-        let queued = Queued { stream, block: fields.collect::<Vec<_>>().concat(), message };
-        self.held = self.held.saturating_add(queued.size());
-        self.queue.push_back(queued);
+        let block = fields.collect::<Vec<_>>().concat();
+        self.held = self.held.saturating_add(block.len());
+        self.charge(open, message.len());
+        self.queue.push_back(Queued { stream, block, message, open, streamed: open });
     }
 
     /// Takes a call out of the queue.
@@ -133,14 +150,14 @@ impl Sending {
         if let Ok(place) = self.queue.binary_search_by_key(&stream, |queued| queued.stream)
             && let Some(queued) = self.queue.remove(place)
         {
-            self.held = self.held.saturating_sub(queued.size());
+            self.release_queued(&queued);
         }
     }
 
     /// Takes everything out of the queue.
     pub fn clear_queue(&mut self) {
         for queued in std::mem::take(&mut self.queue) {
-            self.held = self.held.saturating_sub(queued.size());
+            self.release_queued(&queued);
         }
     }
 
@@ -148,8 +165,8 @@ impl Sending {
     /// see [`Self::pump`].
     pub fn close_stream(&mut self, stream: u32, rest: Option<&Rest>) {
         self.open = self.open.saturating_sub(1);
-        if let Some(rest) = rest {
-            self.held = self.held.saturating_sub(rest.left());
+        if let Some(rest) = rest.filter(|rest| rest.left() > 0) {
+            self.release(rest.streamed, rest.left());
             self.blocked.retain(|blocked| *blocked != stream);
         }
     }
@@ -159,12 +176,13 @@ impl Sending {
         while self.open < self.concurrent
             && let Some(queued) = self.queue.pop_front()
         {
-            self.held = self.held.saturating_sub(queued.size());
-            if let Some(stream) = streams.get(queued.stream) {
+            self.release_queued(&queued);
+            let Queued { stream: id, block, message, open, streamed } = queued;
+            if let Some(stream) = streams.get(id) {
                 stream.phase = Phase::Waiting;
             }
-            self.open_stream(queued.stream, (&[], &queued.block), out);
-            self.hold(queued.stream, queued.message, streams);
+            self.open_stream(id, (&[], &block), out);
+            self.hold(id, self.rest(message, open, streamed), streams, out);
             self.flush(streams, out);
         }
     }
@@ -188,15 +206,13 @@ impl Sending {
     pub fn set_initial_window(&mut self, size: u32, streams: &mut Streams) -> Result<(), LegError> {
         let change = i64::from(size).saturating_sub(self.initial_window);
         self.initial_window = i64::from(size);
-        for id in &self.blocked {
-            if let Some(rest) = streams.get(*id).and_then(|stream| stream.rest.as_mut()) {
-                rest.window = rest.window.saturating_add(change);
-                if rest.window > i64::from(MAX_WINDOW) {
-                    return Err(LegError::new(
-                        ErrorCode::FlowControlError,
-                        "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large",
-                    ));
-                }
+        for rest in streams.rests() {
+            rest.window = rest.window.saturating_add(change);
+            if rest.window > i64::from(MAX_WINDOW) {
+                return Err(LegError::new(
+                    ErrorCode::FlowControlError,
+                    "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large",
+                ));
             }
         }
         Ok(())
@@ -232,23 +248,27 @@ impl Sending {
             };
             stuck = 0;
             let is_last = end == rest.bytes.len();
-            let flags = if is_last { flag::END_STREAM } else { 0 };
+            let ends = is_last && !rest.open;
+            let flags = if ends { flag::END_STREAM } else { 0 };
             frame::write_head(Kind::Data, flags, id, length, out);
             out.extend_from_slice(bytes);
             self.window = self.window.saturating_sub_unsigned(length as u64);
-            self.held = self.held.saturating_sub(length);
             rest.window = rest.window.saturating_sub_unsigned(length as u64);
             rest.sent = end;
-            if is_last {
+            let streamed = rest.streamed;
+            if ends {
                 stream.rest = None;
+            } else if is_last {
+                (rest.bytes, rest.sent) = (Vec::new(), 0);
             } else {
                 self.blocked.push_back(id);
             }
+            self.release(streamed, length);
         }
     }
 
     /// Gives memory back that an idle connection does not need.
-    pub fn rest(&mut self) {
+    pub fn shrink(&mut self) {
         if self.queue.is_empty() && self.queue.capacity() > 0 {
             self.queue = VecDeque::new();
         }
@@ -257,12 +277,37 @@ impl Sending {
         }
     }
 
-    fn hold(&mut self, stream: u32, bytes: Vec<u8>, streams: &mut Streams) {
-        if let Some(holder) = streams.get(stream) {
-            self.held = self.held.saturating_add(bytes.len());
-            holder.rest = Some(Box::new(Rest { window: self.initial_window, bytes, sent: 0 }));
+    /// What of a request on a new stream is not sent.
+    fn rest(&self, bytes: Vec<u8>, open: bool, streamed: bool) -> Rest {
+        Rest { window: self.initial_window, bytes, sent: 0, open, streamed }
+    }
+
+    fn hold(&mut self, stream: u32, rest: Rest, streams: &mut Streams, out: &mut Vec<u8>) {
+        let Some(holder) = streams.get(stream) else { return };
+        let left = rest.left();
+        if left > 0 {
+            self.charge(rest.streamed, left);
             self.blocked.push_back(stream);
+        } else if !rest.open {
+            frame::write_head(Kind::Data, flag::END_STREAM, stream, 0, out);
+            return;
         }
+        holder.rest = Some(Box::new(rest));
+    }
+
+    fn charge(&mut self, streamed: bool, bytes: usize) {
+        let held = if streamed { &mut self.held_open } else { &mut self.held };
+        *held = held.saturating_add(bytes);
+    }
+
+    fn release(&mut self, streamed: bool, bytes: usize) {
+        let held = if streamed { &mut self.held_open } else { &mut self.held };
+        *held = held.saturating_sub(bytes);
+    }
+
+    fn release_queued(&mut self, queued: &Queued) {
+        self.held = self.held.saturating_sub(queued.block.len());
+        self.release(queued.streamed, queued.message.len());
     }
 
     /// HEADERS, and CONTINUATION where the block is longer than a frame.
@@ -319,10 +364,14 @@ fn flatten(prefix: &[u8; 5], length: usize, message: &[&[u8]]) -> Vec<u8> {
 impl Sending {
     /// Compares the books with what the streams say: how many are open, how many bytes of theirs
     /// are left, which wait for windows, which for a stream.
-    pub fn audit(&self, open: u32, left: usize, blocked: &[u32], queued: &[u32]) {
+    pub fn audit(&self, open: u32, left: [usize; 2], blocked: &[u32], queued: &[u32]) {
         assert_eq!(self.open, open);
-        let in_queue: usize = self.queue.iter().map(Queued::size).sum();
-        assert_eq!(self.held, left + in_queue);
+        let [mut calls, mut streamed] = left;
+        for queued in &self.queue {
+            calls += queued.block.len();
+            *(if queued.streamed { &mut streamed } else { &mut calls }) += queued.message.len();
+        }
+        assert_eq!((self.held, self.held_open), (calls, streamed));
         let mut turns: Vec<u32> = self.blocked.iter().copied().collect();
         turns.sort_unstable();
         assert_eq!(turns, blocked);

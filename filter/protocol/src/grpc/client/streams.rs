@@ -19,8 +19,10 @@ pub(super) struct Stream {
     pub received: u32,
     /// A response message that has arrived in part, prefix included.
     pub partial: Vec<u8>,
-    /// The part of the request that waits for windows.
+    /// The part of the request that waits for windows, or is still to come.
     pub rest: Option<Box<Rest>>,
+    /// Bytes of DATA that the response's `content-length` has still to bring.
+    pub announced: Option<u64>,
 }
 
 /// How far the answer is.
@@ -34,7 +36,8 @@ pub(super) enum Phase {
     Answering,
 }
 
-/// Request bytes that the upstream's windows do not admit yet.
+/// What of a request is not sent: bytes that the upstream's windows do not admit yet, and, as long
+/// as it is open, messages to come.
 #[derive(Debug)]
 pub(super) struct Rest {
     /// What the stream's window admits; negative after the upstream shrank it
@@ -43,6 +46,10 @@ pub(super) struct Rest {
     pub bytes: Vec<u8>,
     /// How many of the bytes are sent.
     pub sent: usize,
+    /// Further messages may follow.
+    pub open: bool,
+    /// Its bytes are counted apart: see [`Limits::max_open_bytes`](super::Limits).
+    pub streamed: bool,
 }
 
 impl Rest {
@@ -53,7 +60,7 @@ impl Rest {
 
 impl Stream {
     pub fn new(token: u32, phase: Phase) -> Self {
-        Self { token, phase, received: 0, partial: Vec::new(), rest: None }
+        Self { token, phase, received: 0, partial: Vec::new(), rest: None, announced: None }
     }
 }
 
@@ -111,6 +118,20 @@ impl Streams {
                 self.elders.get_mut(place).map(|(_, stream)| stream)
             }
         }
+    }
+
+    pub fn peek(&self, id: u32) -> Option<&Stream> {
+        match self.slot(id) {
+            Some(slot) => self.ring.get(slot)?.as_ref(),
+            None => self.elders.get(self.elder(id)?).map(|(_, stream)| stream),
+        }
+    }
+
+    /// What of each request is not sent, where there is something.
+    pub fn rests(&mut self) -> impl Iterator<Item = &mut Rest> {
+        let elders = self.elders.iter_mut().map(|(_, stream)| stream);
+        let streams = self.ring.iter_mut().flatten().chain(elders);
+        streams.filter_map(|stream| stream.rest.as_deref_mut())
     }
 
     pub fn remove(&mut self, id: u32) -> Option<Stream> {

@@ -6,6 +6,7 @@ mod chaos;
 mod ends;
 mod flow;
 mod lawful;
+mod open_requests;
 mod opening;
 mod script;
 mod splits;

@@ -229,3 +229,42 @@ fn a_block_above_the_limit_ends_its_call_alone() {
         assert_eq!(said, [end(9, Code::ResourceExhausted, text), end(10, Code::Ok, "")]);
     }
 }
+
+/// A response of one message that announces so many bytes of DATA.
+fn announced(length: &str, end: &[u8]) -> (Vec<Said>, Vec<(u32, ErrorCode)>) {
+    let fields =
+        [(":status", "200"), ("content-type", "application/grpc"), ("content-length", length)];
+    let mut leg = called(&Limits::default());
+    let padded = raw(Kind::Data, PADDED, 1, &[&[3], &message(b"hello")[..], &[0; 3]].concat());
+    let said = heard(&mut leg, &[headers(1, &fields), padded, end.to_vec()].concat());
+    (said, resets(&mut leg))
+}
+
+#[test]
+fn data_that_contradicts_the_content_length_ends_the_call() {
+    let whole = Said::Message(9, b"hello".into());
+    assert_eq!(announced("10", &done(1)), (vec![whole.clone(), end(9, Code::Ok, "")], vec![]));
+    let reset = vec![(1, ErrorCode::ProtocolError)];
+    let longer = end(9, Code::Internal, "response longer than its content-length");
+    assert_eq!(announced("9", &done(1)), (vec![longer.clone()], reset.clone()));
+    let more = [data(1, &message(b"")), done(1)].concat();
+    assert_eq!(announced("12", &more), (vec![whole.clone(), longer], reset.clone()));
+    let shorter = end(9, Code::Internal, "response shorter than its content-length");
+    assert_eq!(announced("11", &done(1)), (vec![whole.clone(), shorter.clone()], reset));
+    let without_trailers = raw(Kind::Data, END_STREAM, 1, b"");
+    assert_eq!(announced("11", &without_trailers), (vec![whole, shorter], vec![]));
+}
+
+#[test]
+fn a_content_length_that_is_none_or_two_is_malformed() {
+    for lengths in [&["ten"][..], &["-1"], &[""], &["1", "2"], &["9999999999999999999"]] {
+        let mut fields = vec![(":status", "200"), ("content-type", "application/grpc")];
+        fields.extend(lengths.iter().map(|length| ("content-length", *length)));
+        let mut leg = called(&Limits::default());
+        let said = heard(&mut leg, &headers(1, &fields));
+        assert_eq!(said, [end(9, Code::Internal, "wrong content-length")], "{lengths:?}");
+        assert_eq!(resets(&mut leg), [(1, ErrorCode::ProtocolError)]);
+    }
+    let twice = [(":status", "200"), ("content-length", "5"), ("content-length", "5")];
+    assert_eq!(heard(&mut called(&Limits::default()), &headers(1, &twice)), []);
+}

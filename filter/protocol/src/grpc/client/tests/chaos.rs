@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::script::*;
-use crate::grpc::client::{ClientLeg, Limits, StreamId};
+use crate::grpc::client::{ClientLeg, Limits, SendError, StreamId};
 use crate::grpc::frame::{Kind, MAX_STREAM};
 use crate::grpc::reason::ErrorCode;
 use crate::grpc::settings::Setting;
@@ -16,6 +16,9 @@ use crate::grpc::settings::Setting;
 enum Act {
     Hear(Vec<u8>),
     Start(usize),
+    Open,
+    Send(u32, usize),
+    HalfClose(u32),
     Cancel(u32),
     Ring,
     Drain,
@@ -30,6 +33,8 @@ fn limits() -> Limits {
         max_streams: 6,
         max_queued_calls: 4,
         max_queued_bytes: 2000,
+        max_open_bytes: 500,
+        max_all_open_bytes: 1200,
         stream_window: 2000,
         connection_window: 70_000,
         max_idle_frames: 300,
@@ -57,6 +62,7 @@ fn fields() -> impl Strategy<Value = Vec<u8>> {
         4 => Just(block(&[("grpc-status", "0")])),
         1 => Just(block(&[("grpc-status", "3"), ("grpc-message", "%41%ff%")])),
         1 => Just(block(&[(":status", "503")])),
+        1 => (0u32..300).prop_map(|n| block(&[(":status", "200"), ("content-length", &n.to_string())])),
         1 => Just(block(&[(":status", "100")])),
         1 => Just(vec![0x88; 200]),
         1 => vec(any::<u8>(), 0..400),
@@ -118,6 +124,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (frame(), any::<prop::sample::Index>())
             .prop_map(|(frame, cut)| Act::Hear(frame[..cut.index(frame.len())].to_vec())),
         6 => prop_oneof![4 => 0usize..100, 1 => 0usize..3000].prop_map(Act::Start),
+        2 => Just(Act::Open),
+        5 => (0u32..12, prop_oneof![4 => 0usize..100, 1 => 0usize..3000])
+            .prop_map(|(n, length)| Act::Send(2 * n + 1, length)),
+        1 => (0u32..12).prop_map(|n| Act::HalfClose(2 * n + 1)),
         1 => (0u32..30).prop_map(|n| Act::Cancel(2 * n + 1)),
         1 => Just(Act::Ring),
         2 => Just(Act::Drain),
@@ -128,6 +138,8 @@ fn act() -> impl Strategy<Value = Act> {
 #[derive(Default)]
 struct Books {
     alive: BTreeSet<u32>,
+    /// Of those alive, whose requests are open.
+    open: BTreeSet<u32>,
     started: u32,
     ringing: bool,
     going_away: bool,
@@ -164,6 +176,30 @@ impl Books {
                     self.alive.insert(token);
                     self.started += 1;
                 }
+            }
+            Act::Open => {
+                let room = leg.has_room();
+                let opened = leg.open(self.started, &[], b"\x83");
+                assert_eq!(opened.is_ok(), room, "has_room tells the truth");
+                if let Ok(id) = opened {
+                    assert_eq!(id.number(), 2 * self.started + 1);
+                    self.alive.insert(self.started);
+                    self.open.insert(self.started);
+                    self.started += 1;
+                }
+            }
+            Act::Send(id, length) => {
+                let full = leg.is_full(StreamId(id));
+                let sent = leg.send(StreamId(id), &[&vec![0; length]]);
+                let is_open = self.open.contains(&(id / 2)) && self.alive.contains(&(id / 2));
+                assert_eq!(sent.is_ok(), is_open && !full);
+                if full && is_open {
+                    assert_eq!(sent, Err(SendError::Full), "is_full tells the truth");
+                }
+            }
+            Act::HalfClose(id) => {
+                leg.half_close(StreamId(id));
+                self.open.remove(&(id / 2));
             }
             Act::Cancel(id) => {
                 leg.cancel(StreamId(id));

@@ -195,7 +195,7 @@ pub fn ping(flags: u8) -> Vec<u8> {
 pub fn audit(leg: &mut ClientLeg) {
     let mut partial = 0;
     let mut rests = Vec::new();
-    let mut left = 0;
+    let mut left = [0, 0];
     let mut open = 0;
     let mut queued = Vec::new();
     let ids = leg.streams.above(0);
@@ -208,9 +208,11 @@ pub fn audit(leg: &mut ClientLeg) {
             Phase::Waiting | Phase::Answering => open += 1,
         }
         if let Some(rest) = &stream.rest {
-            assert!(rest.left() > 0);
-            rests.push(id);
-            left += rest.left();
+            assert!(rest.open || rest.left() > 0);
+            if rest.left() > 0 {
+                rests.push(id);
+            }
+            left[usize::from(rest.streamed)] += rest.left();
         }
     }
     assert_eq!(leg.partial_messages, partial);
