@@ -26,7 +26,8 @@ impl Bridge {
             match self.leg.poll(&mut input) {
                 Ok(Some(Event::Message { token, message, .. })) => {
                     let Some(call) = self.calls.get_mut(token) else { continue };
-                    if call.streams {
+                    if call.pushes {
+                        call.touched = now;
                         let Some(route) = terms.config.routes.route(call.route) else { continue };
                         let (sequence, out) = (call.sequence, &mut self.to_client);
                         let session = &mut self.session;
@@ -72,7 +73,7 @@ impl Bridge {
         let body = match (&message, codec) {
             (Some(message), Some(Codec::Bytes)) => wrapped::unwrap(message),
             (Some(message), _) => Some(&message[..]),
-            (None, _) if call.streams => Some(&[][..]),
+            (None, _) if call.pushes => Some(&[][..]),
             (None, _) => None,
         };
         let code = match body {

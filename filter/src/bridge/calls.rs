@@ -1,5 +1,7 @@
 //! The calls in flight on one connection.
 
+use std::time::Duration;
+
 use crate::protocol::grpc::client::StreamId;
 use crate::protocol::layout::ReplySeed;
 use crate::time::Moment;
@@ -15,11 +17,44 @@ pub struct Call {
     pub started: Moment,
     pub deadline: Option<Moment>,
     /// Its messages are pushed as they come.
-    pub streams: bool,
+    pub pushes: bool,
+    /// What of its messages the client has still to send.
+    pub request: Request,
+    /// A stream's: how long it may be without a message, and since when it is.
+    pub idle: Option<Duration>,
+    pub touched: Moment,
     /// What the reply's header is made from; `None` if nobody waits for one.
     pub seed: Option<ReplySeed>,
     /// The message that came, until the status says that it counts.
     pub message: Option<Vec<u8>>,
+}
+
+/// What a client has still to send of a call's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// There was one, in the frame that began the call.
+    Single,
+    /// Any number, until the client ends them. `pauses`: the client is not read from while they
+    /// find no room.
+    Open { pauses: bool },
+    /// There were several.
+    Ended,
+}
+
+impl Call {
+    /// When it is too late for its end.
+    pub fn due(&self) -> Option<Moment> {
+        let idle = self.idle.map(|idle| self.touched.after(idle));
+        [self.deadline, idle].into_iter().flatten().min()
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.pushes || self.request != Request::Single
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.request, Request::Open { .. })
+    }
 }
 
 /// Calls by token. A token is an index, so that the HTTP/2 leg's events find their call
@@ -30,6 +65,8 @@ pub struct Calls {
     slots: Vec<Option<Call>>,
     free: Vec<u32>,
     sequences: Vec<(u64, u32)>,
+    /// How many are streams.
+    streams: usize,
 }
 
 impl Calls {
@@ -42,6 +79,10 @@ impl Calls {
 
     pub fn is_empty(&self) -> bool {
         self.sequences.is_empty()
+    }
+
+    pub fn streams(&self) -> usize {
+        self.streams
     }
 
     pub fn has_sequence(&self, sequence: u64) -> bool {
@@ -61,6 +102,7 @@ impl Calls {
     pub fn insert(&mut self, call: Call) -> u32 {
         let token = self.next_token();
         self.sequences.push((call.sequence, token));
+        self.streams = self.streams.saturating_add(call.is_stream().into());
         if self.free.pop().is_some() {
             if let Some(slot) = self.slots.get_mut(token as usize) {
                 *slot = Some(call);
@@ -81,6 +123,7 @@ impl Calls {
             self.sequences.swap_remove(at);
         }
         self.free.push(token);
+        self.streams = self.streams.saturating_sub(call.is_stream().into());
         Some(call)
     }
 
@@ -106,11 +149,12 @@ impl Calls {
 
     /// The tokens of calls whose deadline has come.
     pub fn overdue(&self, now: Moment) -> Vec<u32> {
-        self.tokens(|call| call.deadline.is_some_and(|deadline| deadline <= now))
+        self.tokens(|call| call.due().is_some_and(|due| due <= now))
     }
 
-    pub fn streams(&self) -> Vec<u32> {
-        self.tokens(|call| call.streams)
+    /// The tokens of those that a client cannot end any more once it has half-closed.
+    pub fn endless(&self) -> Vec<u32> {
+        self.tokens(|call| call.pushes || call.is_open())
     }
 
     pub fn all(&self) -> Vec<u32> {
@@ -118,7 +162,7 @@ impl Calls {
     }
 
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.slots.iter().flatten().filter_map(|call| call.deadline).min()
+        self.slots.iter().flatten().filter_map(Call::due).min()
     }
 
     fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {

@@ -3,18 +3,18 @@
 use crate::call::{Code, Kind, Status};
 use crate::config::Traceparent;
 use crate::metrics::{Labelled, Metric};
-use crate::protocol::grpc::client::{ClientLeg, StartError, StreamId};
+use crate::protocol::grpc::client::{ClientLeg, SendError, StartError, StreamId};
 use crate::protocol::grpc::hpack::encoder::encode_literal;
 use crate::protocol::grpc::request::identity_part;
 use crate::protocol::layout::{Frame, FrameError};
-use crate::route::{Codec, Route};
+use crate::route::{Codec, Meaning, Route};
 use crate::session::Pass;
 use crate::time::Moment;
 use crate::trace;
 use crate::transcode::wrapped;
 use crate::worker::{Scratch, Worker};
 
-use super::calls::Call;
+use super::calls::{Call, Request};
 use super::{Bridge, HalfClose, Terms, Upstream};
 
 /// A request that will not be forwarded: what the client is told, and the word for metrics.
@@ -30,7 +30,9 @@ impl Bridge {
         worker: &mut Worker,
     ) {
         if let Err((status, kind)) = self.try_request(now, terms, frame, worker) {
-            if is_answered(terms, frame) {
+            if let Some(Meaning::Part(_)) = terms.config.routes.find(frame.command) {
+                self.break_off(now, frame.sequence, status, kind, worker);
+            } else if is_answered(terms, frame) {
                 let seed = terms.config.layout.seed(frame);
                 self.refuse(now, &seed, &status, kind, worker);
             } else {
@@ -71,9 +73,13 @@ impl Bridge {
             let answered = !frame.flags.one_way() || config.layout.answers_one_way();
             return self.heartbeat(terms, frame, answered, worker);
         }
-        let Some(route) = config.routes.lookup(frame.command) else {
-            let text = format!("unknown command {}", frame.command);
-            return Err((Status::new(Code::Unimplemented, text), "unknown_command"));
+        let route = match config.routes.find(frame.command) {
+            Some(Meaning::Call(route)) => route,
+            Some(Meaning::Part(part)) => return self.part(now, terms, frame, part, worker),
+            None => {
+                let text = format!("unknown command {}", frame.command);
+                return Err((Status::new(Code::Unimplemented, text), "unknown_command"));
+            }
         };
         if self.leg.is_draining() || self.upstream == Upstream::Gone {
             return refused(
@@ -100,9 +106,15 @@ impl Bridge {
             );
         }
         let one_way = route.kind == Kind::OneWay || frame.flags.one_way();
-        let streams = route.kind == Kind::ServerStream;
-        if one_way && streams {
-            return refused(Code::InvalidArgument, "a stream cannot be one-way", "one_way_stream");
+        if route.kind.is_stream() {
+            if one_way {
+                let text = "a stream cannot be one-way";
+                return refused(Code::InvalidArgument, text, "one_way_stream");
+            }
+            if self.calls.streams() >= usize::from(config.limits.max_streams) {
+                worker.metrics.count(Labelled::LimitsHit, "max_streams");
+                return refused(Code::ResourceExhausted, "too many streams", "too_many_streams");
+            }
         }
         let answered = !one_way || config.layout.answers_one_way();
         if answered && self.order.is_none() && self.calls.has_sequence(frame.sequence) {
@@ -123,18 +135,13 @@ impl Bridge {
             self.session.pass(&route.access).map_err(|denied| (denied.status(), "denied"))?;
 
         let mut plain = std::mem::take(&mut worker.scratch.plain);
-        let body =
-            match config.layout.open_body(frame.flags, frame.body, route.max_request, &mut plain) {
-                Ok(body) => body,
-                Err(error) => {
-                    worker.scratch.plain = plain;
-                    let code = match error {
-                        FrameError::BodyTooLarge { .. } => Code::ResourceExhausted,
-                        _ => Code::InvalidArgument,
-                    };
-                    return Err((Status::new(code, error.to_string()), error.reason()));
-                }
-            };
+        let body = match open_body(terms, route, frame, &mut plain) {
+            Ok(body) => body,
+            Err(refused) => {
+                worker.scratch.plain = plain;
+                return Err(refused);
+            }
+        };
         let token = self.calls.next_token();
         let started = forward(pass, &mut self.leg, token, terms, route, frame, body, worker);
         worker.scratch.plain = plain;
@@ -147,24 +154,31 @@ impl Bridge {
             (Status::new(code, error.to_string()), "not_started")
         })?;
 
-        let deadline = route.deadline.map(|within| now.after(within));
-        self.call_deadline = [self.call_deadline, deadline].into_iter().flatten().min();
         self.tally.calls = self.tally.calls.saturating_add(1);
         worker.metrics.add(Metric::CallsInFlight, 1);
         let sequence = match &mut self.order {
             Some(order) if answered => order.take(),
             _ => frame.sequence,
         };
-        self.calls.insert(Call {
+        let request = match route.kind {
+            kind if kind.stays_open() => Request::Open { pauses: route.pauses },
+            _ => Request::Single,
+        };
+        let call = Call {
             sequence,
             route: route.index,
             stream,
             started: now,
-            deadline,
-            streams,
+            deadline: route.deadline.map(|within| now.after(within)),
+            pushes: route.kind.pushes(),
+            request,
+            idle: route.idle,
+            touched: now,
             seed: answered.then(|| config.layout.seed(frame)),
             message: None,
-        });
+        };
+        self.call_deadline = [self.call_deadline, call.due()].into_iter().flatten().min();
+        self.calls.insert(call);
         self.open_upstream(config.upstream.cluster.as_deref());
         Ok(())
     }
@@ -226,6 +240,15 @@ fn forward(
     let [path, common, fixed] = route.head.parts();
     let client = identity_part(identity.is_anonymous(), identity.metadata());
     let parts = [path, common, fixed, client];
+    if route.kind.stays_open() {
+        let stream = leg.open(token, &parts, headers)?;
+        // Who has an empty message for the service sends it by itself.
+        if !body.is_empty() && send(leg, stream, route, body).is_err() {
+            leg.cancel(stream);
+            return Err(StartError::Full);
+        }
+        return Ok(stream);
+    }
     match route.codec {
         Codec::Protobuf => leg.start(token, &parts, headers, &[body]),
         Codec::Bytes => {
@@ -236,6 +259,50 @@ fn forward(
     }
 }
 
-fn refused<T>(code: Code, text: &'static str, kind: &'static str) -> Result<T, Refused> {
+/// One more message of a client's stream, by the [`Pass`] that its session has now.
+pub(super) fn forward_message(
+    _: Pass<'_>,
+    leg: &mut ClientLeg,
+    stream: StreamId,
+    route: &Route,
+    body: &[u8],
+) -> Result<(), SendError> {
+    send(leg, stream, route, body)
+}
+
+fn send(
+    leg: &mut ClientLeg,
+    stream: StreamId,
+    route: &Route,
+    body: &[u8],
+) -> Result<(), SendError> {
+    match route.codec {
+        Codec::Protobuf => leg.send(stream, &[body]),
+        Codec::Bytes => {
+            let mut prefix = Vec::with_capacity(11);
+            wrapped::prefix(body.len(), &mut prefix);
+            leg.send(stream, &[&prefix, body])
+        }
+    }
+}
+
+/// The message in a frame, decompressed.
+pub(super) fn open_body<'a>(
+    terms: &Terms,
+    route: &Route,
+    frame: &Frame<'a>,
+    plain: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Refused> {
+    let opened = terms.config.layout.open_body(frame.flags, frame.body, route.max_request, plain);
+    opened.map_err(|error| {
+        let code = match error {
+            FrameError::BodyTooLarge { .. } => Code::ResourceExhausted,
+            _ => Code::InvalidArgument,
+        };
+        (Status::new(code, error.to_string()), error.reason())
+    })
+}
+
+pub(super) fn refused<T>(code: Code, text: &'static str, kind: &'static str) -> Result<T, Refused> {
     Err((Status::new(code, text), kind))
 }

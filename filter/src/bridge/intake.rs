@@ -95,6 +95,7 @@ impl Bridge {
         let terms = Rc::clone(&self.terms);
         let max_frame = terms.config.limits.max_frame.get();
         self.waiting = false;
+        self.full_stream = None;
         let mut at = 0usize;
         while let Some(left) = input.get(at..).filter(|left| !left.is_empty()) {
             if self.closing.is_some() {
@@ -130,7 +131,7 @@ impl Bridge {
         frame: &Frame<'_>,
         worker: &mut Worker,
     ) -> Step {
-        if self.session.is_waiting() {
+        if self.session.is_waiting() || self.finds_its_stream_full(terms, frame) {
             return Step::Wait;
         }
         if self.session.expects_sealed() {

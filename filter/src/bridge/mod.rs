@@ -13,6 +13,7 @@
 mod answer;
 mod bell;
 mod calls;
+mod client_streams;
 mod closing;
 mod forward;
 mod intake;
@@ -32,7 +33,7 @@ use crate::companion::push::Ticket;
 use crate::companion::{Answer, Outcome};
 use crate::config::Connect;
 use crate::metrics::{Labelled, Metric};
-use crate::protocol::grpc::client::ClientLeg;
+use crate::protocol::grpc::client::{ClientLeg, StreamId};
 use crate::protocol::layout::{Correlation, ReplySeed};
 use crate::session::Session;
 use crate::session::rate::Bucket;
@@ -94,6 +95,8 @@ pub struct Bridge {
     cluster: Option<Box<str>>,
     /// The service has no room for a further call: the client's bytes wait.
     waiting: bool,
+    /// The stream whose room the client's bytes wait for.
+    full_stream: Option<StreamId>,
     /// It is counted as one whose client is not read from.
     paused: bool,
     /// The client half-closed; passed on when its calls are through.
@@ -134,6 +137,7 @@ impl Bridge {
             upstream,
             cluster,
             waiting: false,
+            full_stream: None,
             paused: false,
             half_closed: HalfClose::No,
             closing: None,
@@ -349,7 +353,9 @@ impl Bridge {
     /// There is room for a further request, and for what is to be said to the client. A service
     /// that is going away has room for none, and none has to wait for that.
     fn has_room(&self) -> bool {
-        (self.leg.has_room() || self.leg.is_draining()) && !self.is_behind()
+        (self.leg.has_room() || self.leg.is_draining())
+            && !self.is_behind()
+            && self.full_stream.is_none_or(|stream| !self.leg.is_full(stream))
     }
 
     fn open_upstream(&mut self, cluster: Option<&str>) {

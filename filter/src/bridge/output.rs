@@ -99,7 +99,7 @@ impl Bridge {
     /// closes after the last of them, and what it has not read by then makes that close a reset,
     /// with which Envoy resets the client's connection too, unsaid words and all.
     fn is_answered_soon(&self) -> bool {
-        self.leg.is_draining() && self.call_deadline.is_some()
+        self.leg.is_draining() && self.calls.len() > self.calls.streams()
     }
 
     /// After every input: passes a half-close on, and gives back buffers that were not needed.

@@ -67,9 +67,9 @@ impl Bridge {
         }
     }
 
-    /// Ends every stream: a client that half-closed could not even end them itself.
+    /// Ends every stream that goes on: a client that half-closed could not even end them itself.
     pub(super) fn end_streams(&mut self, now: Moment, worker: &mut Worker) {
-        for token in self.calls.streams() {
+        for token in self.calls.endless() {
             let status = Status::new(Code::Cancelled, "the client closed its side");
             self.fail_call(now, token, status, worker);
         }

@@ -52,6 +52,8 @@ impl Terms {
                 max_header_block: limits.max_response_headers.get(),
                 max_queued_calls: limits.max_queued.into(),
                 max_queued_bytes: limits.max_unsent.get(),
+                max_open_bytes: limits.max_stream_unsent.get(),
+                max_all_open_bytes: limits.max_unsent.get(),
                 ..Limits::default()
             },
             callers: Rc::new(callers(&config)),

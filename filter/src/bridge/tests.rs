@@ -1,6 +1,7 @@
 //! A client, a bridge and a service on a simulated clock. [`Wire`] does what Envoy and the host
 //! do with a bridge's outputs; the service's side is written frame by frame.
 
+mod client_streams;
 mod ends;
 mod logins;
 mod ordered;
@@ -86,6 +87,12 @@ fn document(session: Value, upstream: Value) -> Value {
             {"command": ECHO, "method": "/demo.v1.Echo/Echo"},
             {"command": 1200, "method": "/demo.v1.Hall/Watch", "kind": "server_stream",
              "push": 1201},
+            {"command": 1300, "method": "/demo.v1.Hall/Chat", "kind": "bidi_stream", "push": 1301,
+             "send": 1302, "close": 1303, "stream_idle": "30s"},
+            {"command": 1310, "method": "/demo.v1.Echo/Gather", "kind": "client_stream",
+             "send": 1302, "close": 1303, "codec": "bytes"},
+            {"command": 1320, "method": "/demo.v1.Echo/Gather", "kind": "client_stream",
+             "send": 1302, "close": 1303, "when_full": "pause", "deadline": "60s"},
             {"command": 1202, "method": "/demo.v1.Hall/Watch", "kind": "server_stream",
              "push": 1201, "codec": "bytes", "deadline": "60s"}
         ],

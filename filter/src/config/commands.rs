@@ -21,8 +21,22 @@ macro_rules! with_options {
             /// What the client expects for its request; `unary` by default.
             pub kind: Option<KindSpec>,
             /// The command of the push frames that carry a stream's messages, with the sequence of
-            /// its request. Needed for `server_stream`.
+            /// its request. Needed for `server_stream` and `bidi_stream`.
             pub push: Option<CommandSpec>,
+            /// The command of the frames that carry a client's further messages, with the sequence
+            /// of the frame that opened the stream. Needed for `client_stream` and `bidi_stream`;
+            /// several may share it.
+            pub send: Option<CommandSpec>,
+            /// The command of the frame that ends a client's messages, with the same sequence; its
+            /// body, unless it is empty, is the last message. Needed, and shared, like `send`.
+            pub close: Option<CommandSpec>,
+            /// What becomes of a client's message that has to wait for the service while
+            /// `limits.max_stream_unsent` of its stream, or `limits.max_unsent` of all, wait
+            /// already; `end` by default.
+            pub when_full: Option<WhenFull>,
+            /// How long a stream may be without a message either way; then it ends with
+            /// DEADLINE_EXCEEDED. 1ms to 24h; without it, for ever.
+            pub stream_idle: Option<Span>,
             /// How long a call may take, from its frame to its reply; then the client gets
             /// DEADLINE_EXCEEDED and the service a reset. 1ms to 24h; `5s` by default. A stream has
             /// none unless it is written beside its `kind`. With the direction `egress` a caller may
@@ -59,6 +73,10 @@ macro_rules! with_options {
                 Options {
                     kind: self.kind,
                     push: self.push.as_ref(),
+                    send: self.send.as_ref(),
+                    close: self.close.as_ref(),
+                    when_full: self.when_full,
+                    stream_idle: self.stream_idle,
                     deadline: self.deadline,
                     login: self.login,
                     roles: self.roles.as_deref(),
@@ -79,6 +97,10 @@ macro_rules! with_options {
 pub struct Options<'a> {
     pub kind: Option<KindSpec>,
     pub push: Option<&'a CommandSpec>,
+    pub send: Option<&'a CommandSpec>,
+    pub close: Option<&'a CommandSpec>,
+    pub when_full: Option<WhenFull>,
+    pub stream_idle: Option<Span>,
     pub deadline: Option<Span>,
     pub login: Option<LoginRule>,
     pub roles: Option<&'a [String]>,
@@ -203,9 +225,28 @@ choice! {
         /// One request, any number of pushes with the service's messages, and a reply with the
         /// status, without a body, when the stream ends.
         ServerStream = "server_stream",
+        /// The frame opens a stream of messages to the service: its own body, unless it is empty,
+        /// is the first; frames with the command of `send` carry more, and one with that of `close`
+        /// ends them. One reply, which may come before that.
+        ClientStream = "client_stream",
+        /// The client's messages are those of a `client_stream`, the service's those of a
+        /// `server_stream`.
+        BidiStream = "bidi_stream",
         /// With the direction `egress`: every push with this command is a message, for each caller
         /// that is there; the server is asked nothing. The codec and the deadline are a stream's.
         Subscribe = "subscribe",
+    }
+}
+
+choice! {
+    /// What becomes of a client's message that its stream has no room for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum WhenFull {
+        /// The stream ends with RESOURCE_EXHAUSTED; whatever else the client does goes on.
+        End = "end",
+        /// Nothing more is read from the client, on no matter what, until there is room: for
+        /// uploads, which are faster than their service.
+        Pause = "pause",
     }
 }
 

@@ -19,12 +19,19 @@ object! {
         /// with RESOURCE_EXHAUSTED, or waits where replies come in the order of the requests
         /// (`layout.correlation`). 128 is more than a client that waits for answers ever needs.
         pub max_in_flight: u16,
+        /// Streams of one connection that are open at the same time; one more is answered with
+        /// RESOURCE_EXHAUSTED. They count as calls in flight too, and stay longer.
+        pub max_streams: u16,
         /// Requests of one connection that wait for the service to allow another stream (its
         /// MAX_CONCURRENT_STREAMS); one more is answered with RESOURCE_EXHAUSTED.
         pub max_queued: u16,
         /// Bytes of one connection's requests that wait for the service's flow control window. From
         /// there on nothing more is read from the client; the rest waits in Envoy's buffers.
         pub max_unsent: Size,
+        /// Bytes of a client's messages on one stream that wait for the service's flow control
+        /// window; 1KiB to 16MiB. What becomes of more, `when_full` of its command says. Those of
+        /// all streams of a connection may be `max_unsent` together.
+        pub max_stream_unsent: Size,
         /// Bytes that may wait for a client that does not read before a push of the companion is
         /// dropped, and told to its sender as such; 16KiB to 16MiB. Beside it Envoy's own buffer
         /// holds some (`per_connection_buffer_limit_bytes`).
@@ -63,8 +70,10 @@ impl Default for Limits {
             max_frame: Size::from_kib(64),
             max_response: Size::from_kib(4096),
             max_in_flight: 128,
+            max_streams: 64,
             max_queued: 128,
             max_unsent: Size::from_kib(256),
+            max_stream_unsent: Size::from_kib(64),
             max_unread: Size::from_kib(256),
             frames_per_second: 0,
             frames_burst: 0,
@@ -102,6 +111,7 @@ impl Limits {
         size("max_frame", self.max_frame, byte(least), byte(64 << 20));
         size("max_response", self.max_response, kib, byte(256 << 20));
         size("max_unsent", self.max_unsent, byte(16 << 10), byte(64 << 20));
+        size("max_stream_unsent", self.max_stream_unsent, kib, byte(16 << 20));
         size("max_unread", self.max_unread, byte(16 << 10), byte(16 << 20));
         size("max_response_headers", self.max_response_headers, kib, mib);
 
@@ -112,6 +122,7 @@ impl Limits {
             }
         };
         count("max_in_flight", self.max_in_flight.into(), 1, 10_000);
+        count("max_streams", self.max_streams.into(), 1, 10_000);
         count("max_queued", self.max_queued.into(), 0, 10_000);
         count("max_pending_logins", self.max_pending_logins.into(), 1, 65_535);
         count("frames_per_second", self.frames_per_second, 0, 1_000_000);

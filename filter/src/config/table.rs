@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::claims::Claims;
 use super::command::{CommandShape, CommandSpec, resolve_text};
-use super::commands::{Defaults, Entry, Form, Methods, Options, Otherwise};
+use super::commands::{Defaults, Entry, Form, Methods, Options, Otherwise, WhenFull};
 use super::faults::Faults;
 use super::limits::Limits;
 use super::terms::{Terms, TermsReader};
@@ -13,7 +13,7 @@ use super::upstream::UpstreamConfig;
 use crate::call::Kind;
 use crate::protocol::grpc::request::{FieldError, Head, Heads};
 use crate::protocol::layout::OwnedCommand;
-use crate::route::{ROUTES_MAX, Route, Routes, Span};
+use crate::route::{Part, ROUTES_MAX, Route, Routes, STREAM_COMMANDS_MAX, Span};
 
 /// What the rest of the document says that matters to the table.
 #[derive(Clone, Copy)]
@@ -45,13 +45,10 @@ pub fn compile(
 ) -> Routes {
     let heads = Heads::new(&around.upstream.authority);
     let claims = Claims::new(around.shape);
-    let mut table = Table { around, heads, routes: Vec::new(), claims, faults };
+    let parts = Vec::new();
+    let mut table = Table { around, heads, routes: Vec::new(), parts, claims, faults };
     for (path, command) in around.reserved {
-        let span = match command {
-            OwnedCommand::Number(number) => Span::Numbers(*number, *number),
-            OwnedCommand::Text(text) => Span::Text(text.clone()),
-        };
-        table.claims.add((*path).into(), span, None);
+        table.claims.add((*path).into(), Span::of(command), None);
     }
     let base = table.terms(&Terms::base(around), defaults.options(), None, "defaults");
     for (index, entry) in entries.iter().enumerate() {
@@ -63,6 +60,7 @@ pub fn compile(
         let name = Some(otherwise.command_metadata.as_str());
         let terms = table.terms(&base, otherwise.options(), name, "otherwise");
         table.check_stream(&terms, otherwise.options(), "otherwise");
+        table.claim_parts(&terms, otherwise.options(), "otherwise");
         table.check_method(&otherwise.method, "otherwise.method");
         table.route(&terms, "otherwise".into(), &otherwise.method)
     });
@@ -79,6 +77,8 @@ struct Table<'a> {
     around: Surroundings<'a>,
     heads: Result<Heads, FieldError>,
     routes: Vec<Route>,
+    /// The commands of frames of open streams, each once.
+    parts: Vec<(OwnedCommand, Part)>,
     claims: Claims,
     faults: &'a mut Faults,
 }
@@ -105,10 +105,39 @@ impl Table<'_> {
         TermsReader { around: self.around, faults: self.faults }.check_stream(terms, options, path);
     }
 
+    /// The commands of frames that belong to a stream which is open. Streams may share them: it is
+    /// their sequence that tells them apart.
+    fn claim_parts(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
+        if !terms.kind.stays_open() {
+            return;
+        }
+        for (command, part, written, key) in [
+            (&terms.send, Part::Message, options.send.is_some(), "send"),
+            (&terms.close, Part::Close, options.close.is_some(), "close"),
+        ] {
+            let Some(command) = command else { continue };
+            let known = (command.clone(), part);
+            if self.parts.contains(&known) {
+                continue;
+            }
+            let path = format!("{}.{key}", if written { path } else { "defaults" });
+            if self.parts.len() >= STREAM_COMMANDS_MAX {
+                let problem = format_args!(
+                    "more than {STREAM_COMMANDS_MAX} such commands, share some: streams are told \
+                     apart by their sequence"
+                );
+                return self.fault(&path, &problem);
+            }
+            self.claims.add(path, Span::of(command), Some(part.index()));
+            self.parts.push(known);
+        }
+    }
+
     fn entry(&mut self, base: &Terms, entry: &Entry, path: &str) {
         let name = entry.command_metadata.as_deref();
         let terms = self.terms(base, entry.options(), name, path);
         self.check_stream(&terms, entry.options(), path);
+        self.claim_parts(&terms, entry.options(), path);
         let Some(form) = Form::of(entry) else {
             let problem = "names no command, expected \"command\" and \"method\", \"service\" and \
                            \"methods\", or \"from\", \"to\" and \"method\"";
@@ -343,6 +372,8 @@ impl Table<'_> {
             kind: terms.kind,
             command: None,
             push: terms.push.clone(),
+            pauses: terms.when_full == WhenFull::Pause,
+            idle: terms.stream_idle.filter(|_| terms.kind.is_stream()),
             deadline: terms.deadline(),
             access: Rc::clone(&terms.access),
             max_request: terms.max_request.get(),

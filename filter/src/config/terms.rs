@@ -4,7 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::commands::{CodecSpec, KindSpec, LoginRule, Options};
+use super::command::CommandSpec;
+use super::commands::{CodecSpec, KindSpec, LoginRule, Options, WhenFull};
 use super::faults::Faults;
 use super::metadata;
 use super::table::Surroundings;
@@ -23,6 +24,11 @@ pub struct Terms {
     pub stream_deadline: Option<Duration>,
     /// What carries a stream's messages.
     pub push: Option<OwnedCommand>,
+    /// What carries a client's further messages, and what ends them.
+    pub send: Option<OwnedCommand>,
+    pub close: Option<OwnedCommand>,
+    pub when_full: WhenFull,
+    pub stream_idle: Option<Duration>,
     pub access: Rc<Access>,
     pub max_request: Size,
     pub codec: Codec,
@@ -40,6 +46,10 @@ impl Terms {
             deadline: Duration::from_secs(5),
             stream_deadline: None,
             push: None,
+            send: None,
+            close: None,
+            when_full: WhenFull::End,
+            stream_idle: None,
             access: Rc::new(access),
             max_request: around.limits.max_frame,
             codec: Codec::Protobuf,
@@ -55,8 +65,8 @@ impl Terms {
     /// From a call's frame to its reply.
     pub fn deadline(&self) -> Option<Duration> {
         match self.kind {
-            Kind::ServerStream | Kind::Subscribe => self.stream_deadline,
-            Kind::Unary | Kind::OneWay => Some(self.deadline),
+            kind if kind.is_stream() => self.stream_deadline,
+            _ => Some(self.deadline),
         }
     }
 }
@@ -76,25 +86,26 @@ impl TermsReader<'_> {
                 KindSpec::Unary => Kind::Unary,
                 KindSpec::OneWay => Kind::OneWay,
                 KindSpec::ServerStream => Kind::ServerStream,
+                KindSpec::ClientStream => Kind::ClientStream,
+                KindSpec::BidiStream => Kind::BidiStream,
                 KindSpec::Subscribe => Kind::Subscribe,
             };
         }
-        if let Some(push) = options.push {
-            match push.resolve(self.around.shape) {
-                Ok(command) => terms.push = Some(command),
-                Err(problem) => self.faults.add(&format!("{path}.push"), &problem),
-            }
+        self.command(&mut terms.push, options.push, path, "push");
+        self.command(&mut terms.send, options.send, path, "send");
+        self.command(&mut terms.close, options.close, path, "close");
+        if let Some(when_full) = options.when_full {
+            terms.when_full = when_full;
+        }
+        if let Some(idle) = options.stream_idle {
+            terms.stream_idle = Some(self.span(idle, path, "stream_idle"));
         }
         if let Some(deadline) = options.deadline {
-            let (least, day) = (Span::from_millis(1), Span::from_millis(86_400_000));
-            if let Err(problem) = deadline.within(least, day) {
-                self.faults.add(&format!("{path}.deadline"), &problem);
-            }
-            match terms.kind {
-                Kind::ServerStream | Kind::Subscribe => {
-                    terms.stream_deadline = Some(deadline.get());
-                }
-                Kind::Unary | Kind::OneWay => terms.deadline = deadline.get(),
+            let deadline = self.span(deadline, path, "deadline");
+            if terms.kind.is_stream() {
+                terms.stream_deadline = Some(deadline);
+            } else {
+                terms.deadline = deadline;
             }
         }
         if let Some(max_request) = options.max_request {
@@ -145,22 +156,70 @@ impl TermsReader<'_> {
 
     /// Refuses a stream that a client could not tell from what else it gets.
     pub fn check_stream(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
-        let streams = terms.kind == Kind::ServerStream;
-        if terms.kind == Kind::Subscribe && !self.around.to_server {
-            let problem = "it belongs to the direction \"egress\", expected \"unary\", \"one_way\" or \
-                           \"server_stream\"";
+        let kind = terms.kind;
+        let pushes = kind == Kind::ServerStream || kind == Kind::BidiStream;
+        if kind.stays_open() && self.around.to_server {
+            let problem = "a client's streams do not reach private servers, expected \"unary\", \
+                           \"one_way\", \"server_stream\" or \"subscribe\"";
             self.faults.add(&format!("{path}.kind"), &problem);
-        } else if streams && self.around.in_order {
+        } else if terms.kind == Kind::Subscribe && !self.around.to_server {
+            let problem = "it belongs to the direction \"egress\", expected \"unary\", \"one_way\", \
+                           \"server_stream\", \"client_stream\" or \"bidi_stream\"";
+            self.faults.add(&format!("{path}.kind"), &problem);
+        } else if (pushes || kind.stays_open()) && self.around.in_order {
             let problem = "the layout has no sequence to tell a stream's messages by, expected \
                            \"unary\" or \"one_way\"";
             self.faults.add(&format!("{path}.kind"), &problem);
-        } else if streams && terms.push.is_none() && options.push.is_none() {
+        } else if pushes && terms.push.is_none() && options.push.is_none() {
             let problem = "a stream's messages need a command of their own, such as \"push\": 1200";
             self.faults.add(path, &problem);
-        } else if !streams && options.push.is_some() {
+        } else if !pushes && options.push.is_some() {
             let problem = "only a stream pushes, expected \"kind\": \"server_stream\" beside it";
             self.faults.add(&format!("{path}.push"), &problem);
         }
+        for (key, written, known) in [
+            ("send", options.send.is_some(), terms.send.is_some()),
+            ("close", options.close.is_some(), terms.close.is_some()),
+            ("when_full", options.when_full.is_some(), true),
+        ] {
+            if kind.stays_open() && !known && !written {
+                let problem = format_args!(
+                    "a client's stream needs a command to {key} with, such as \"{key}\": 1300"
+                );
+                self.faults.add(path, &problem);
+            } else if !kind.stays_open() && written {
+                let problem = "only a client's stream has it, expected \"kind\": \
+                               \"client_stream\" or \"bidi_stream\" beside it";
+                self.faults.add(&format!("{path}.{key}"), &problem);
+            }
+        }
+        if options.stream_idle.is_some() && (!kind.is_stream() || self.around.to_server) {
+            let problem = "only a stream of the direction \"ingress\" has it, leave this key out";
+            self.faults.add(&format!("{path}.stream_idle"), &problem);
+        }
+    }
+
+    fn command(
+        &mut self,
+        place: &mut Option<OwnedCommand>,
+        written: Option<&CommandSpec>,
+        path: &str,
+        key: &str,
+    ) {
+        match written.map(|spec| spec.resolve(self.around.shape)) {
+            Some(Ok(command)) => *place = Some(command),
+            Some(Err(problem)) => self.faults.add(&format!("{path}.{key}"), &problem),
+            None => {}
+        }
+    }
+
+    /// A time from a millisecond to a day.
+    fn span(&mut self, written: Span, path: &str, key: &str) -> Duration {
+        let (least, day) = (Span::from_millis(1), Span::from_millis(86_400_000));
+        if let Err(problem) = written.within(least, day) {
+            self.faults.add(&format!("{path}.{key}"), &problem);
+        }
+        written.get()
     }
 
     fn access(&mut self, inherited: &Access, options: Options<'_>, path: &str) -> Access {

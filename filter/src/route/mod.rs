@@ -39,6 +39,10 @@ pub struct Route {
     pub command: Option<OwnedCommand>,
     /// Carries a stream's messages; there is one if, and only if, this is a stream.
     pub push: Option<OwnedCommand>,
+    /// A client's stream that is full stops the reading of its connection; otherwise it ends.
+    pub pauses: bool,
+    /// How long a stream may be without a message.
+    pub idle: Option<Duration>,
     /// From the frame to its reply; streams may have none.
     pub deadline: Option<Duration>,
     pub access: Rc<Access>,
@@ -51,6 +55,39 @@ pub struct Route {
     pub idempotent: bool,
     /// Add the command under this metadata name.
     pub command_metadata: Option<Box<str>>,
+}
+
+/// The most commands that frames of open streams can have: a table is held against each.
+pub const STREAM_COMMANDS_MAX: usize = 100;
+
+/// A frame of a stream that is open already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Carries a message.
+    Message,
+    /// Ends the client's messages.
+    Close,
+}
+
+impl Part {
+    /// Stands in the place of a route's: above [`ROUTES_MAX`].
+    pub const fn index(self) -> u16 {
+        match self {
+            Self::Message => u16::MAX - 1,
+            Self::Close => u16::MAX - 2,
+        }
+    }
+
+    fn at(index: u16) -> Option<Self> {
+        [Self::Message, Self::Close].into_iter().find(|part| part.index() == index)
+    }
+}
+
+/// What a command stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning<'a> {
+    Call(&'a Route),
+    Part(Part),
 }
 
 /// How a frame's body becomes the request message, and back.
@@ -68,6 +105,15 @@ pub enum Span {
     /// From the first to the last, inclusive.
     Numbers(u64, u64),
     Text(Box<[u8]>),
+}
+
+impl Span {
+    pub fn of(command: &OwnedCommand) -> Self {
+        match command {
+            OwnedCommand::Number(number) => Self::Numbers(*number, *number),
+            OwnedCommand::Text(text) => Self::Text(text.clone()),
+        }
+    }
 }
 
 /// The whole table.
@@ -99,13 +145,25 @@ impl Routes {
         }
     }
 
-    /// The route of a command, in a time that does not depend on the number of commands.
-    pub fn lookup(&self, command: Command<'_>) -> Option<&Route> {
+    /// What a command stands for, in a time that does not depend on the number of commands.
+    pub fn find(&self, command: Command<'_>) -> Option<Meaning<'_>> {
         let index = match command {
             Command::Number(number) => self.numbers.find(number),
             Command::Text(text) => self.texts.find(text),
         };
-        self.route(index.or(self.otherwise)?)
+        let index = index.or(self.otherwise)?;
+        match self.route(index) {
+            Some(route) => Some(Meaning::Call(route)),
+            None => Part::at(index).map(Meaning::Part),
+        }
+    }
+
+    /// The route of a command that begins a call.
+    pub fn lookup(&self, command: Command<'_>) -> Option<&Route> {
+        match self.find(command)? {
+            Meaning::Call(route) => Some(route),
+            Meaning::Part(_) => None,
+        }
     }
 
     /// The route at this place.

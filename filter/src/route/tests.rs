@@ -10,6 +10,8 @@ fn route(index: u16) -> Route {
         kind: Kind::Unary,
         command: None,
         push: None,
+        pauses: false,
+        idle: None,
         deadline: Some(Duration::from_secs(5)),
         access: Rc::default(),
         max_request: 65_536,

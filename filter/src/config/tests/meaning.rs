@@ -7,7 +7,7 @@ use super::{named, parse, plain, ticket, with};
 use crate::call::{Code, Kind};
 use crate::protocol::grpc::hpack::Decoder;
 use crate::protocol::layout::Command;
-use crate::route::{Codec, Route, Routes};
+use crate::route::{Codec, Meaning, Part, Route, Routes};
 
 /// The fields of a route's head.
 fn head(route: &Route) -> Vec<String> {
@@ -270,4 +270,23 @@ fn numbers_may_come_as_floats_because_istio_makes_them_so() {
     let config = super::Config::parse(text.as_bytes()).unwrap();
     assert_eq!(method(&config.routes, 1001), Some("/demo.v1.Hall/Enter"));
     assert_eq!(method(&config.routes, 2001), Some("/demo.v1.Shop/Buy"));
+}
+
+#[test]
+fn streams_share_the_commands_of_their_messages() {
+    let chat = json!({"command": 1300, "method": "/s.S/Chat", "kind": "bidi_stream", "push": 1301});
+    let more = json!({"service": "s.S", "methods": {"1310": "Up", "1311": "Load"},
+        "kind": "client_stream", "when_full": "pause", "stream_idle": "5s", "deadline": "60s"});
+    let document = with(plain(), "commands", json!([chat, more]));
+    let config = parse(&with(document, "defaults", json!({"send": 1302, "close": 1303})));
+    let found = |command| config.routes.find(Command::Number(command));
+    assert_eq!(found(1302), Some(Meaning::Part(Part::Message)));
+    assert_eq!(found(1303), Some(Meaning::Part(Part::Close)));
+    assert_eq!(found(1304), None);
+    let Some(Meaning::Call(route)) = found(1311) else { panic!("a route") };
+    assert_eq!((&*route.method, route.kind, route.pauses), ("/s.S/Load", Kind::ClientStream, true));
+    assert_eq!(route.idle, Some(Duration::from_secs(5)));
+    assert_eq!(route.deadline, Some(Duration::from_secs(60)));
+    let Some(Meaning::Call(route)) = found(1300) else { panic!("a route") };
+    assert_eq!((route.kind, route.deadline, route.idle), (Kind::BidiStream, None, None));
 }

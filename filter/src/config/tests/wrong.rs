@@ -108,7 +108,7 @@ fn errors_in_different_places_are_told_together() {
     let document = with(document, "upstream/cluster", json!(""));
     let expected = [
         "commands[1].kind: \"both\" is not known here, expected \"unary\", \"one_way\", \
-         \"server_stream\" or \"subscribe\"",
+         \"server_stream\", \"client_stream\", \"bidi_stream\" or \"subscribe\"",
         "limits.max_fram: not a key here, did you mean \"max_frame\"?",
         "limits.max_frame: expected a size such as 65536, \"64KiB\" or \"4MiB\", below 4 GiB, got \
          the text \"64KB\"",
