@@ -21,6 +21,38 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
+/// An open stream. Its messages have to be taken: too many that are not stop the reading of the
+/// connection.
+pub struct Stream {
+    client: Client,
+    sequence: u32,
+    /// Of a message, and of the end.
+    commands: (u32, u32),
+    coming: mpsc::Receiver<Frame>,
+}
+
+impl Stream {
+    pub async fn send(&self, body: impl Into<Vec<u8>>) -> Result<(), CallError> {
+        self.client.send(&Frame::request(self.commands.0, self.sequence, body)).await
+    }
+
+    /// Ends this side, after one more message if `body` is not empty.
+    pub async fn close(&self, body: impl Into<Vec<u8>>) -> Result<(), CallError> {
+        self.client.send(&Frame::request(self.commands.1, self.sequence, body)).await
+    }
+
+    /// The next message, which is a push, or the reply that ends the stream.
+    pub async fn next(&mut self) -> Result<Frame, CallError> {
+        self.coming.recv().await.ok_or_else(|| self.client.shared.closed_error())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.client.shared.waiting.remove(self.sequence);
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
@@ -41,7 +73,14 @@ struct Shared {
 }
 
 /// Who waits for which sequence; `None` once no answer can come any more.
-struct Waiting(SyncMutex<Option<HashMap<u32, oneshot::Sender<Frame>>>>);
+struct Waiting(SyncMutex<Option<HashMap<u32, Waiter>>>);
+
+enum Waiter {
+    /// For a reply.
+    Call(oneshot::Sender<Frame>),
+    /// For messages, and then a reply.
+    Stream(mpsc::Sender<Frame>),
+}
 
 impl Client {
     /// Connects and logs in.
@@ -104,13 +143,32 @@ impl Client {
     pub async fn call_frame(&self, frame: Frame) -> Result<Frame, CallError> {
         let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        if !self.shared.waiting.add(sequence, answer) {
+        if !self.shared.waiting.add(sequence, Waiter::Call(answer)) {
             return Err(self.shared.closed_error());
         }
         // Taken back if the caller gives up: a late reply is then nobody's.
         let _place = Place { waiting: &self.shared.waiting, sequence };
         self.send(&Frame { sequence, ..frame }).await?;
         answered.await.map_err(|_| self.shared.closed_error())
+    }
+
+    /// Opens a stream of messages both ways: `body`, unless it is empty, is its first, further ones
+    /// go out with the command `send`, and `close` ends them.
+    pub async fn open(
+        &self,
+        command: u32,
+        send: u32,
+        close: u32,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Stream, CallError> {
+        let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
+        let (messages, coming) = mpsc::channel(MAX_PUSHES);
+        if !self.shared.waiting.add(sequence, Waiter::Stream(messages)) {
+            return Err(self.shared.closed_error());
+        }
+        let stream = Stream { client: self.clone(), sequence, commands: (send, close), coming };
+        self.send(&Frame::request(command, sequence, body)).await?;
+        Ok(stream)
     }
 
     /// Sends a request that wants no answer.
@@ -165,17 +223,25 @@ impl Drop for Shared {
 }
 
 impl Waiting {
-    fn with<T>(&self, f: impl FnOnce(&mut Option<HashMap<u32, oneshot::Sender<Frame>>>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut Option<HashMap<u32, Waiter>>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// `false`: the connection has ended.
-    fn add(&self, sequence: u32, answer: oneshot::Sender<Frame>) -> bool {
-        self.with(|open| open.as_mut().map(|open| open.insert(sequence, answer)).is_some())
+    fn add(&self, sequence: u32, waiter: Waiter) -> bool {
+        self.with(|open| open.as_mut().map(|open| open.insert(sequence, waiter)).is_some())
     }
 
-    fn remove(&self, sequence: u32) -> Option<oneshot::Sender<Frame>> {
+    fn remove(&self, sequence: u32) -> Option<Waiter> {
         self.with(|open| open.as_mut()?.remove(&sequence))
+    }
+
+    /// The stream that this push is a message of.
+    fn stream(&self, sequence: u32) -> Option<mpsc::Sender<Frame>> {
+        self.with(|open| match open.as_ref()?.get(&sequence)? {
+            Waiter::Stream(messages) => Some(messages.clone()),
+            Waiter::Call(_) => None,
+        })
     }
 }
 
@@ -201,12 +267,13 @@ async fn read(
         match receiver.receive().await {
             Ok(Some(frame)) if frame.command == command::GOODBYE => {}
             Ok(Some(frame)) => {
-                let answer = match frame.flags.has(Flags::PUSH) {
-                    true => None,
+                let waiter = match frame.flags.has(Flags::PUSH) {
+                    true => waiting.stream(frame.sequence).map(Waiter::Stream),
                     false => waiting.remove(frame.sequence),
                 };
-                match answer {
-                    Some(answer) => drop(answer.send(frame)),
+                match waiter {
+                    Some(Waiter::Call(answer)) => drop(answer.send(frame)),
+                    Some(Waiter::Stream(messages)) => drop(messages.send(frame).await),
                     None => drop(push.send(frame).await),
                 }
             }
@@ -291,6 +358,32 @@ mod tests {
         let (answer, ()) = tokio::join!(client.call(1101, *b"call"), serve);
         assert_eq!(answer.unwrap(), b"call");
         assert_eq!(client.next_push().await.unwrap().command, 9);
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_its_messages_to_itself_and_its_reply_ends_it() {
+        let (client, mut server) = pair().await;
+        let mut stream = client.open(1300, 1301, 1302, *b"hello").await.unwrap();
+        stream.send(*b"more").await.unwrap();
+        stream.close(vec![]).await.unwrap();
+        let mut commands = Vec::new();
+        for _ in 0..3 {
+            let frame = server.receiver.expect().await.unwrap();
+            commands.push((frame.command, frame.sequence, frame.body));
+        }
+        let sequence = commands[0].1;
+        let expected = [(1300, b"hello".to_vec()), (1301, b"more".to_vec()), (1302, vec![])];
+        assert_eq!(commands, expected.map(|(command, body)| (command, sequence, body)));
+        let message = Frame::request(1303, sequence, *b"heard");
+        let push = |frame: Frame| Frame { flags: Flags::PUSH, ..frame };
+        server.send(&push(message)).await.unwrap();
+        server.send(&push(Frame::request(9, sequence + 1, *b"for nobody"))).await.unwrap();
+        server.send(&reply(Frame::request(1300, sequence, vec![]))).await.unwrap();
+        assert_eq!(stream.next().await.unwrap().body, b"heard");
+        assert!(stream.next().await.unwrap().flags.has(Flags::REPLY));
+        assert_eq!(client.next_push().await.unwrap().command, 9);
+        drop(server);
+        assert!(stream.next().await.is_err());
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ mod frame;
 mod login;
 mod seal;
 
-pub use client::{Client, Closed};
+pub use client::{Client, Closed, Stream};
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{CallError, Error};
 pub use frame::{Flags, Frame, HEADER, MAX_FRAME, command};

@@ -44,6 +44,13 @@ pub mod command {
     pub const FAIL: u32 = 1103;
     pub const WHOAMI: u32 = 1104;
     pub const REPEAT: u32 = 1105;
+    pub const GATHER: u32 = 1106;
+    pub const CONVERSE: u32 = 1107;
+    pub const CHAT: u32 = 1007;
     pub const REPEATED: u32 = 1205;
     pub const LINE: u32 = 1206;
+    pub const CONVERSED: u32 = 1207;
+    /// A further message of a stream, and the end of them.
+    pub const SEND: u32 = 1300;
+    pub const CLOSE: u32 = 1301;
 }

@@ -19,6 +19,8 @@ pub enum Sleep {
     Deaf,
     /// It reads, makes no room in its windows, and sends one PING after another.
     Full,
+    /// It does so with the streams of one method alone, and serves all others.
+    In(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,14 +92,19 @@ async fn serve(
         .max_concurrent_streams(CONCURRENT)
         .handshake::<_, Bytes>(stream)
         .await?;
-    if !*wake.borrow() {
+    if sleep == Sleep::Full && !*wake.borrow() {
         let ping_pong = connection.ping_pong().context("taken")?;
         tokio::spawn(ping(ping_pong, wake.clone(), pings));
     }
     let turn = Arc::new(Mutex::new(()));
     while let Some(accepted) = connection.accept().await {
         let (request, respond) = accepted?;
-        tokio::spawn(call(request, respond, wake.clone(), answer, turn.clone()));
+        let sleeps = match sleep {
+            Sleep::In(method) => request.uri().path() == method,
+            Sleep::Deaf | Sleep::Full => true,
+        };
+        let wake = sleeps.then(|| wake.clone());
+        tokio::spawn(call(request, respond, wake, answer, turn.clone()));
     }
     Ok(())
 }
@@ -117,11 +124,13 @@ async fn ping(
 async fn call(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    mut wake: watch::Receiver<bool>,
+    wake: Option<watch::Receiver<bool>>,
     answer: Answer,
     turn: Arc<Mutex<()>>,
 ) -> Result<()> {
-    wake.wait_for(|awake| *awake).await?;
+    if let Some(mut wake) = wake {
+        wake.wait_for(|awake| *awake).await?;
+    }
     let message = receive(request.into_body()).await?;
     let message = match answer {
         Answer::Echo => message,

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::demo::v1::echo_server::{Echo, EchoServer};
 use crate::demo::v1::hall_server::{Hall as HallService, HallServer};
@@ -24,6 +24,8 @@ use crate::hall::{Hall, HallError};
 
 /// The longest that `Slow` waits: a test that asks for more has a typing error.
 pub const MAX_SLOW: Duration = Duration::from_secs(60);
+/// The most that `Gather` takes.
+pub const MAX_GATHERED: usize = 64 << 20;
 /// How much of a message is printed.
 const PRINTED: usize = 160;
 
@@ -174,6 +176,33 @@ impl Echo for Game {
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 
+    async fn gather(
+        &self,
+        request: Request<Streaming<EchoRequest>>,
+    ) -> Result<Response<EchoReply>, Status> {
+        let mut requests = self.take("Echo/Gather", request);
+        let mut body = Vec::new();
+        while let Some(request) = requests.message().await? {
+            if body.len() + request.body.len() > MAX_GATHERED {
+                return Err(Status::resource_exhausted(format!("at most {MAX_GATHERED} bytes")));
+            }
+            body.extend_from_slice(&request.body);
+        }
+        Ok(Response::new(EchoReply { body }))
+    }
+
+    type ConverseStream = Messages<EchoReply>;
+
+    async fn converse(
+        &self,
+        request: Request<Streaming<EchoRequest>>,
+    ) -> Result<Response<Self::ConverseStream>, Status> {
+        let requests = self.take("Echo/Converse", request);
+        let replies =
+            requests.map(|request| request.map(|EchoRequest { body }| EchoReply { body }));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
     async fn whoami(&self, request: Request<Empty>) -> Result<Response<WhoamiReply>, Status> {
         let metadata = text_metadata(request.metadata());
         self.take("Echo/Whoami", request);
@@ -217,6 +246,48 @@ impl HallService for Game {
         let lines = BroadcastStream::new(said)
             .map(|line| line.map_err(|_| Status::data_loss("too slow, some lines were missed")));
         Ok(Response::new(Box::pin(lines)))
+    }
+
+    type ChatStream = Messages<Line>;
+
+    async fn chat(
+        &self,
+        request: Request<Streaming<SayRequest>>,
+    ) -> Result<Response<Self::ChatStream>, Status> {
+        let mut said = self.said.subscribe();
+        let mut lines = self.take("Hall/Chat", request);
+        let game = self.clone();
+        let (sender, messages) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            let end = loop {
+                let heard = tokio::select! {
+                    // What the caller said is heard before it is told that it has said all.
+                    biased;
+                    line = said.recv() => line,
+                    line = lines.message() => match line {
+                        Ok(Some(SayRequest { player_id, text })) => {
+                            if let Err(error) = game.hall().say(player_id, &text) {
+                                break Err(error.into());
+                            }
+                            let _ = game.said.send(Line { player_id, text });
+                            continue;
+                        }
+                        Ok(None) => break Ok(()),
+                        Err(status) => break Err(status),
+                    },
+                };
+                let Ok(line) = heard else {
+                    break Err(Status::data_loss("too slow, some lines were missed"));
+                };
+                if sender.send(Ok(line)).await.is_err() {
+                    break Ok(());
+                }
+            };
+            if let Err(status) = end {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 
     async fn look(&self, request: Request<Empty>) -> Result<Response<LookReply>, Status> {

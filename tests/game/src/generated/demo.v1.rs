@@ -289,6 +289,47 @@ pub mod echo_client {
             req.extensions_mut().insert(GrpcMethod::new("demo.v1.Echo", "Repeat"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Gives back the bodies of all requests, one after another.
+        pub async fn gather(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::EchoRequest>,
+        ) -> std::result::Result<tonic::Response<super::EchoReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/demo.v1.Echo/Gather");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("demo.v1.Echo", "Gather"));
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// Gives each body back as it comes.
+        pub async fn converse(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::EchoRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::EchoReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/demo.v1.Echo/Converse");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("demo.v1.Echo", "Converse"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Gives back the metadata that arrived with the call.
         pub async fn whoami(
             &mut self,
@@ -349,6 +390,22 @@ pub mod echo_server {
             &self,
             request: tonic::Request<super::RepeatRequest>,
         ) -> std::result::Result<tonic::Response<Self::RepeatStream>, tonic::Status>;
+        /// Gives back the bodies of all requests, one after another.
+        async fn gather(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::EchoRequest>>,
+        ) -> std::result::Result<tonic::Response<super::EchoReply>, tonic::Status>;
+        /// Server streaming response type for the Converse method.
+        type ConverseStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::EchoReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Gives each body back as it comes.
+        async fn converse(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::EchoRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ConverseStream>, tonic::Status>;
         /// Gives back the metadata that arrived with the call.
         async fn whoami(
             &self,
@@ -603,6 +660,95 @@ pub mod echo_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/demo.v1.Echo/Gather" => {
+                    #[allow(non_camel_case_types)]
+                    struct GatherSvc<T: Echo>(pub Arc<T>);
+                    impl<
+                        T: Echo,
+                    > tonic::server::ClientStreamingService<super::EchoRequest>
+                    for GatherSvc<T> {
+                        type Response = super::EchoReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::EchoRequest>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Echo>::gather(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GatherSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/demo.v1.Echo/Converse" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConverseSvc<T: Echo>(pub Arc<T>);
+                    impl<T: Echo> tonic::server::StreamingService<super::EchoRequest>
+                    for ConverseSvc<T> {
+                        type Response = super::EchoReply;
+                        type ResponseStream = T::ConverseStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::EchoRequest>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Echo>::converse(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConverseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -880,6 +1026,28 @@ pub mod hall_client {
             req.extensions_mut().insert(GrpcMethod::new("demo.v1.Hall", "Listen"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Both in one: says each line, and hears every line that is said, until the caller has said all.
+        pub async fn chat(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::SayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Line>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/demo.v1.Hall/Chat");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("demo.v1.Hall", "Chat"));
+            self.inner.streaming(req, path, codec).await
+        }
         pub async fn leave(
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveRequest>,
@@ -944,6 +1112,17 @@ pub mod hall_server {
             &self,
             request: tonic::Request<super::Empty>,
         ) -> std::result::Result<tonic::Response<Self::ListenStream>, tonic::Status>;
+        /// Server streaming response type for the Chat method.
+        type ChatStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Line, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Both in one: says each line, and hears every line that is said, until the caller has said all.
+        async fn chat(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::SayRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ChatStream>, tonic::Status>;
         async fn leave(
             &self,
             request: tonic::Request<super::LeaveRequest>,
@@ -1238,6 +1417,50 @@ pub mod hall_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/demo.v1.Hall/Chat" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChatSvc<T: Hall>(pub Arc<T>);
+                    impl<T: Hall> tonic::server::StreamingService<super::SayRequest>
+                    for ChatSvc<T> {
+                        type Response = super::Line;
+                        type ResponseStream = T::ChatStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::SayRequest>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Hall>::chat(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChatSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
