@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use meshgate_companion::domain::key::{Key, Kind};
 use meshgate_filter::protocol::layout::{Command, Decoded, FrameSeal, Layout, Push, Reply};
@@ -25,6 +25,10 @@ const REVERSED: u64 = 11;
 const FAIL: u64 = 12;
 const SILENT: u64 = 13;
 const STREAM: u64 = 14;
+/// A stream of the client's: each message comes back as a push.
+const OPEN: u64 = 20;
+const SEND: u64 = 21;
+const CLOSE: u64 = 22;
 
 fn layout_file() -> PathBuf {
     Path::new(ROOT).join("envoy-config/layouts/game.json")
@@ -105,7 +109,8 @@ async fn serve(mut stream: TcpStream, login: &mut Option<(Proxy, Mode)>) {
                 REVERSED => (0, body.into_iter().rev().collect()),
                 FAIL => (5, b"no such thing".to_vec()),
                 SILENT => return,
-                STREAM => (0, Vec::new()),
+                STREAM | CLOSE => (0, Vec::new()),
+                OPEN | SEND => (0, body),
                 other => panic!("command {other}"),
             };
             let seed = layout.seed(&frame);
@@ -114,6 +119,7 @@ async fn serve(mut stream: TcpStream, login: &mut Option<(Proxy, Mode)>) {
             // In between a push of nobody's, or a stream's messages.
             let pushes: &[(u64, &[u8])] = match command {
                 ECHO => &[(0, b"news")],
+                OPEN | SEND => &[(frame.sequence, &answer)],
                 STREAM => &[(frame.sequence, b"one"), (0, b"news"), (frame.sequence, b"two")],
                 _ => &[],
             };
@@ -132,7 +138,9 @@ async fn serve(mut stream: TcpStream, login: &mut Option<(Proxy, Mode)>) {
             let parts = [answer.as_slice()];
             let reply = Reply { status, error: status != 0, body: &parts, compress: false };
             let seal = seal.map(|sealer| sealer as &mut dyn FrameSeal);
-            layout.encode_reply(&seed, reply, seal, &mut output).unwrap();
+            if !matches!(command, OPEN | SEND) {
+                layout.encode_reply(&seed, reply, seal, &mut output).unwrap();
+            }
             stream.write_all(&output).await.unwrap();
             if let Some((client_to_server, server_to_client)) = keys {
                 seals = Some(server_side(&TrafficKeys { client_to_server, server_to_client }));
@@ -145,6 +153,17 @@ async fn serve(mut stream: TcpStream, login: &mut Option<(Proxy, Mode)>) {
 
 async fn meshgate(args: &[&str]) -> Output {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_meshgate")).args(args).output().await.unwrap()
+}
+
+/// The same, with something on its standard input.
+async fn meshgate_given(args: &[&str], input: &str) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_meshgate"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    drop(stdin);
+    child.wait_with_output().await.unwrap()
 }
 
 fn ok(output: Output) -> String {
@@ -334,4 +353,28 @@ async fn check_says_what_the_filter_would_say() {
     assert!(schema["properties"]["commands"].is_object());
     assert_eq!(meshgate(&["check"]).await.status.code(), Some(2));
     assert_eq!(meshgate(&["check", "/no/such/file"]).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn lines_of_standard_input_are_the_messages_of_a_stream() {
+    let gate = Gate::open(None).await;
+    let layout = layout_file();
+    let mut call = vec!["call", "--connect", &gate.address, "--layout", layout.to_str().unwrap()];
+    call.extend(["--command", "20", "--send", "21", "--close", "22", "--text", "first"]);
+    assert_eq!(ok(meshgate_given(&call, "second\nthird\n").await), "first\nsecond\nthird\n");
+
+    let folder = tempfile::tempdir().unwrap();
+    let proto = folder.path().join("a.proto");
+    let text = "syntax = \"proto3\"; package a; message M { string name = 1; }
+        service S { rpc Do(stream M) returns (stream M); }";
+    fs::write(&proto, text).unwrap();
+    call.truncate(call.len() - 2);
+    call.extend(["--proto", proto.to_str().unwrap(), "--method", "/a.S/Do", "--json", "{}"]);
+    let heard = ok(meshgate_given(&call, "{\"name\": \"ann\"}\n\n{\"name\": \"bob\"}\n").await);
+    let named = |name: &str| format!("{{\n  \"name\": \"{name}\"\n}}\n");
+    assert_eq!(heard, [named(""), named("ann"), named("bob")].concat());
+
+    let wrong = meshgate_given(&call, "{\"nam\": 1}\n").await;
+    assert!(!wrong.status.success());
+    assert!(errors(&wrong).contains("the JSON is no a.M"), "{}", errors(&wrong));
 }

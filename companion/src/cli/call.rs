@@ -1,6 +1,7 @@
 //! `meshgate call`: a client of any private protocol that a layout describes, for people.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +13,7 @@ use meshgate_filter::route::Routes;
 
 use self::body::{Body, Method};
 use self::login::Credential;
-use self::wire::Wire;
+use self::wire::{Outgoing, Wire};
 use super::files;
 use crate::config::duration;
 
@@ -22,7 +23,11 @@ mod wire;
 
 /// Sends one request of a private protocol and prints its reply.
 ///
-/// The messages of a stream are printed as they come; --timeout is for each of them. /// The frame layout comes from a layout file, or with everything about logins from the filter's
+/// The messages of a stream are printed as they come; --timeout is for each of them. On a stream of
+/// the client's, each line of standard input is a message: JSON with --proto, else text. Its end is
+/// the stream's.
+///
+/// The frame layout comes from a layout file, or with everything about logins from the filter's
 /// own configuration. Bodies are JSON (with a .proto file), text, hexadecimal or a file.
 #[derive(Args)]
 pub struct Call {
@@ -44,6 +49,12 @@ pub struct Call {
     /// Wait for no reply
     #[arg(long)]
     one_way: bool,
+    /// The command of a client's further messages on a stream [default: that of --config]
+    #[arg(long, value_name = "COMMAND", requires = "close")]
+    send: Option<String>,
+    /// The command that ends them [default: that of --config]
+    #[arg(long, value_name = "COMMAND", requires = "send")]
+    close: Option<String>,
     /// How long to wait, for the connection and for each answer
     #[arg(long, value_parser = duration::parse, default_value = "5s", value_name = "DURATION")]
     timeout: Duration,
@@ -127,7 +138,7 @@ pub enum Output {
 
 /// How the layout and the commands are known.
 struct Known {
-    layout: Layout,
+    layout: Arc<Layout>,
     shape: CommandShape,
     /// From a whole configuration.
     session: Option<LoginConfig>,
@@ -139,18 +150,32 @@ impl Call {
         let known = self.known()?;
         let command = known.command(&self.command).context("--command")?;
         let body = self.body.read(&known, &command)?;
-        let mut wire = Wire::connect(&self.connect, &known.layout, self.timeout)?;
-        wire.verbose = self.verbose;
+        let parts = self.parts(&known, &command)?;
+        let layout = known.layout.clone();
+        let mut wire = Wire::connect(&self.connect, layout, self.timeout, self.verbose)?;
         self.login.log_in(&known, &mut wire)?;
         wire.send(command.borrow(), self.sequence, self.one_way, &body.request)?;
         if self.one_way {
             return Ok(());
         }
+        let failed = match parts {
+            None => None,
+            Some(parts) => {
+                let (sequence, method) = (self.sequence, body.method.clone());
+                Some(wire.send_by(move |out| parts.send_lines(out, sequence, method.as_ref()))?)
+            }
+        };
         let mut streamed = false;
         let reply = wire.reply(self.sequence, &mut |message| {
             streamed = true;
             body.print(message, self.output)
-        })?;
+        });
+        if reply.is_err()
+            && let Some(Ok(error)) = failed.map(|failed| failed.try_recv())
+        {
+            return Err(error);
+        }
+        let reply = reply?;
         if reply.failed() {
             bail!("the reply {}", reply.complaint());
         }
@@ -158,6 +183,20 @@ impl Call {
             return Ok(());
         }
         body.print(&reply.body, self.output)
+    }
+
+    /// How to go on with a stream of the client's, if the command opens one.
+    fn parts(&self, known: &Known, command: &OwnedCommand) -> anyhow::Result<Option<Parts>> {
+        if let (Some(send), Some(close)) = (&self.send, &self.close) {
+            let send = known.command(send).context("--send")?;
+            return Ok(Some(Parts { send, close: known.command(close).context("--close")? }));
+        }
+        let route = known.routes.lookup(command.borrow());
+        let stream = route.filter(|route| route.kind.stays_open());
+        let stream = stream.and_then(|route| route.stream.as_deref());
+        Ok(stream.and_then(|stream| {
+            Some(Parts { send: stream.send.clone()?, close: stream.close.clone()? })
+        }))
     }
 
     fn known(&self) -> anyhow::Result<Known> {
@@ -171,7 +210,7 @@ impl Call {
         if whole {
             let config = Config::parse(&document).with_context(name)?;
             return Ok(Known {
-                layout: config.layout,
+                layout: Arc::new(config.layout),
                 shape: config.command_shape,
                 session: config.session.login,
                 routes: config.routes,
@@ -181,7 +220,34 @@ impl Call {
         let shape = CommandShape::of(&spec)
             .with_context(|| format!("{}: no field has the role \"command\"", name()))?;
         let layout = Layout::compile(spec).with_context(name)?;
-        Ok(Known { layout, shape, session: None, routes: Routes::default() })
+        Ok(Known { layout: Arc::new(layout), shape, session: None, routes: Routes::default() })
+    }
+}
+
+/// The commands of frames of a stream that is open.
+struct Parts {
+    send: OwnedCommand,
+    close: OwnedCommand,
+}
+
+impl Parts {
+    /// A message for each line of standard input, and then the end.
+    fn send_lines(
+        self,
+        out: &mut Outgoing,
+        sequence: u64,
+        method: Option<&Method>,
+    ) -> anyhow::Result<()> {
+        for line in std::io::stdin().lines() {
+            let line = line.context("standard input")?;
+            let message = match method {
+                Some(_) if line.trim().is_empty() => continue,
+                Some(method) => method.request(&line)?,
+                None => line.into_bytes(),
+            };
+            out.send(self.send.borrow(), sequence, false, &message)?;
+        }
+        out.send(self.close.borrow(), sequence, false, &[])
     }
 }
 
@@ -217,7 +283,7 @@ impl BodyArgs {
 }
 
 impl LoginArgs {
-    fn log_in(&self, known: &Known, wire: &mut Wire<'_>) -> anyhow::Result<()> {
+    fn log_in(&self, known: &Known, wire: &mut Wire) -> anyhow::Result<()> {
         let credential = match (&self.ticket, &self.jwt) {
             (Some(ticket), _) => Credential::Ticket(login::text(ticket)?),
             (None, Some(jwt)) => Credential::Jwt(login::text(jwt)?),

@@ -160,8 +160,9 @@ impl Bridge {
             Some(order) if answered => order.take(),
             _ => frame.sequence,
         };
-        let request = match route.kind {
-            kind if kind.stays_open() => Request::Open { pauses: route.pauses },
+        let terms_of_stream = route.stream.as_deref();
+        let request = match terms_of_stream {
+            Some(stream) if route.kind.stays_open() => Request::Open { pauses: stream.pauses },
             _ => Request::Single,
         };
         let call = Call {
@@ -172,7 +173,7 @@ impl Bridge {
             deadline: route.deadline.map(|within| now.after(within)),
             pushes: route.kind.pushes(),
             request,
-            idle: route.idle,
+            idle: terms_of_stream.and_then(|stream| stream.idle),
             touched: now,
             seed: answered.then(|| config.layout.seed(frame)),
             message: None,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::claims::Claims;
 use super::command::{CommandShape, CommandSpec, resolve_text};
-use super::commands::{Defaults, Entry, Form, Methods, Options, Otherwise, WhenFull};
+use super::commands::{Defaults, Entry, Form, Methods, Options, Otherwise};
 use super::faults::Faults;
 use super::limits::Limits;
 use super::terms::{Terms, TermsReader};
@@ -111,9 +111,10 @@ impl Table<'_> {
         if !terms.kind.stays_open() {
             return;
         }
+        let stream = &terms.stream;
         for (command, part, written, key) in [
-            (&terms.send, Part::Message, options.send.is_some(), "send"),
-            (&terms.close, Part::Close, options.close.is_some(), "close"),
+            (&stream.send, Part::Message, options.send.is_some(), "send"),
+            (&stream.close, Part::Close, options.close.is_some(), "close"),
         ] {
             let Some(command) = command else { continue };
             let known = (command.clone(), part);
@@ -372,8 +373,7 @@ impl Table<'_> {
             kind: terms.kind,
             command: None,
             push: terms.push.clone(),
-            pauses: terms.when_full == WhenFull::Pause,
-            idle: terms.stream_idle.filter(|_| terms.kind.is_stream()),
+            stream: terms.kind.is_stream().then(|| Rc::clone(&terms.stream)),
             deadline: terms.deadline(),
             access: Rc::clone(&terms.access),
             max_request: terms.max_request.get(),

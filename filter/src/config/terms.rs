@@ -12,7 +12,7 @@ use super::table::Surroundings;
 use super::units::{Size, Span};
 use crate::call::Kind;
 use crate::protocol::layout::OwnedCommand;
-use crate::route::Codec;
+use crate::route::{Codec, StreamTerms};
 use crate::session::Access;
 
 /// On what terms commands call their methods.
@@ -24,11 +24,8 @@ pub struct Terms {
     pub stream_deadline: Option<Duration>,
     /// What carries a stream's messages.
     pub push: Option<OwnedCommand>,
-    /// What carries a client's further messages, and what ends them.
-    pub send: Option<OwnedCommand>,
-    pub close: Option<OwnedCommand>,
-    pub when_full: WhenFull,
-    pub stream_idle: Option<Duration>,
+    /// What has been written about streams.
+    pub stream: Rc<StreamTerms>,
     pub access: Rc<Access>,
     pub max_request: Size,
     pub codec: Codec,
@@ -46,10 +43,7 @@ impl Terms {
             deadline: Duration::from_secs(5),
             stream_deadline: None,
             push: None,
-            send: None,
-            close: None,
-            when_full: WhenFull::End,
-            stream_idle: None,
+            stream: Rc::default(),
             access: Rc::new(access),
             max_request: around.limits.max_frame,
             codec: Codec::Protobuf,
@@ -92,14 +86,7 @@ impl TermsReader<'_> {
             };
         }
         self.command(&mut terms.push, options.push, path, "push");
-        self.command(&mut terms.send, options.send, path, "send");
-        self.command(&mut terms.close, options.close, path, "close");
-        if let Some(when_full) = options.when_full {
-            terms.when_full = when_full;
-        }
-        if let Some(idle) = options.stream_idle {
-            terms.stream_idle = Some(self.span(idle, path, "stream_idle"));
-        }
+        self.stream(&mut terms.stream, options, path);
         if let Some(deadline) = options.deadline {
             let deadline = self.span(deadline, path, "deadline");
             if terms.kind.is_stream() {
@@ -178,8 +165,8 @@ impl TermsReader<'_> {
             self.faults.add(&format!("{path}.push"), &problem);
         }
         for (key, written, known) in [
-            ("send", options.send.is_some(), terms.send.is_some()),
-            ("close", options.close.is_some(), terms.close.is_some()),
+            ("send", options.send.is_some(), terms.stream.send.is_some()),
+            ("close", options.close.is_some(), terms.stream.close.is_some()),
             ("when_full", options.when_full.is_some(), true),
         ] {
             if kind.stays_open() && !known && !written {
@@ -196,6 +183,23 @@ impl TermsReader<'_> {
         if options.stream_idle.is_some() && (!kind.is_stream() || self.around.to_server) {
             let problem = "only a stream of the direction \"ingress\" has it, leave this key out";
             self.faults.add(&format!("{path}.stream_idle"), &problem);
+        }
+    }
+
+    /// What holds for streams, if something was written about them.
+    fn stream(&mut self, terms: &mut Rc<StreamTerms>, options: Options<'_>, path: &str) {
+        let Options { send, close, when_full, stream_idle, .. } = options;
+        if send.is_none() && close.is_none() && when_full.is_none() && stream_idle.is_none() {
+            return;
+        }
+        let stream = Rc::make_mut(terms);
+        self.command(&mut stream.send, send, path, "send");
+        self.command(&mut stream.close, close, path, "close");
+        if let Some(when_full) = when_full {
+            stream.pauses = when_full == WhenFull::Pause;
+        }
+        if let Some(idle) = stream_idle {
+            stream.idle = Some(self.span(idle, path, "stream_idle"));
         }
     }
 

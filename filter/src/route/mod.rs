@@ -39,10 +39,8 @@ pub struct Route {
     pub command: Option<OwnedCommand>,
     /// Carries a stream's messages; there is one if, and only if, this is a stream.
     pub push: Option<OwnedCommand>,
-    /// A client's stream that is full stops the reading of its connection; otherwise it ends.
-    pub pauses: bool,
-    /// How long a stream may be without a message.
-    pub idle: Option<Duration>,
+    /// What only streams have.
+    pub stream: Option<Rc<StreamTerms>>,
     /// From the frame to its reply; streams may have none.
     pub deadline: Option<Duration>,
     pub access: Rc<Access>,
@@ -55,6 +53,18 @@ pub struct Route {
     pub idempotent: bool,
     /// Add the command under this metadata name.
     pub command_metadata: Option<Box<str>>,
+}
+
+/// On what terms a stream goes on once it is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamTerms {
+    /// The commands of a client's further messages, and of their end: for clients.
+    pub send: Option<OwnedCommand>,
+    pub close: Option<OwnedCommand>,
+    /// A client's stream that is full stops the reading of its connection; otherwise it ends.
+    pub pauses: bool,
+    /// How long it may be without a message.
+    pub idle: Option<Duration>,
 }
 
 /// The most commands that frames of open streams can have: a table is held against each.

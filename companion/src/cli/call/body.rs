@@ -20,6 +20,7 @@ pub struct Body {
 }
 
 /// A gRPC method: the types of its messages.
+#[derive(Clone)]
 pub struct Method(MethodDescriptor);
 
 impl Method {
@@ -50,8 +51,8 @@ impl Method {
         let options = DeserializeOptions::new().deny_unknown_fields(true);
         let message =
             DynamicMessage::deserialize_with_options(self.0.input(), &mut reader, &options)
-                .with_context(|| format!("--json is no {}", self.0.input().full_name()))?;
-        reader.end().context("--json")?;
+                .with_context(|| format!("the JSON is no {}", self.0.input().full_name()))?;
+        reader.end().context("after the JSON")?;
         Ok(message.encode_to_vec())
     }
 

@@ -34,7 +34,7 @@ pub fn text(argument: &str) -> anyhow::Result<Zeroizing<String>> {
 }
 
 pub fn by_ticket(
-    wire: &mut Wire<'_>,
+    wire: &mut Wire,
     command: Command<'_>,
     credential: &Credential,
 ) -> anyhow::Result<()> {
@@ -45,7 +45,7 @@ pub fn by_ticket(
 }
 
 pub fn by_noise(
-    wire: &mut Wire<'_>,
+    wire: &mut Wire,
     command: Command<'_>,
     credential: Credential,
     key: &Key,
@@ -89,14 +89,14 @@ pub fn by_noise(
     Ok(())
 }
 
-fn exchange(wire: &mut Wire<'_>, command: Command<'_>, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn exchange(wire: &mut Wire, command: Command<'_>, message: &[u8]) -> anyhow::Result<Vec<u8>> {
     wire.send(command, SEQUENCE, false, message)?;
     let reply = wire.reply(SEQUENCE, &mut |_| Ok(())).context("the login")?;
     anyhow::ensure!(!reply.failed(), "the login was refused: the reply {}", reply.complaint());
     Ok(reply.body)
 }
 
-fn show(wire: &Wire<'_>, reply: &LoginReply) {
+fn show(wire: &Wire, reply: &LoginReply) {
     if wire.verbose {
         eprintln!("logged in as {}, session {}", reply.user, hex(&reply.session_id));
     }

@@ -1,8 +1,11 @@
 //! The connection: frames out and in, sealed once there are keys.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
+use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use meshgate_filter::protocol::layout::spec::Correlation;
@@ -17,14 +20,29 @@ use crate::domain::key::hex;
 /// A person's call: larger frames are read by programs.
 const MAX_FRAME: usize = 64 << 20;
 
-pub struct Wire<'l> {
-    layout: &'l Layout,
+pub struct Wire {
+    layout: Arc<Layout>,
     stream: TcpStream,
     timeout: Duration,
     input: Vec<u8>,
-    seal: Option<(Sealer, Opener)>,
+    opener: Option<Opener>,
+    /// `None` once it sends by itself.
+    outgoing: Option<Outgoing>,
+    /// Set as long as there is more to send: an answer may then take any time.
+    sending: Arc<AtomicBool>,
     pub verbose: bool,
 }
+
+/// The way out of a connection.
+pub struct Outgoing {
+    layout: Arc<Layout>,
+    stream: TcpStream,
+    sealer: Option<Sealer>,
+    verbose: bool,
+}
+
+/// How often a wait for an answer looks whether it is over.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// A reply or a push, opened and decompressed.
 pub struct Reply {
@@ -49,19 +67,38 @@ impl Reply {
     }
 }
 
-impl<'l> Wire<'l> {
-    pub fn connect(address: &str, layout: &'l Layout, timeout: Duration) -> anyhow::Result<Self> {
+impl Wire {
+    pub fn connect(
+        address: &str,
+        layout: Arc<Layout>,
+        timeout: Duration,
+        verbose: bool,
+    ) -> anyhow::Result<Self> {
         let reached = || format!("cannot reach {address}");
         let addresses = address.to_socket_addrs().with_context(reached)?;
         let mut last = None;
         for candidate in addresses {
             match TcpStream::connect_timeout(&candidate, timeout) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(timeout))?;
+                    stream.set_read_timeout(Some(timeout.min(GLANCE)))?;
                     stream.set_write_timeout(Some(timeout))?;
                     stream.set_nodelay(true)?;
-                    let input = Vec::new();
-                    return Ok(Self { layout, stream, timeout, input, seal: None, verbose: false });
+                    let outgoing = Outgoing {
+                        layout: layout.clone(),
+                        stream: stream.try_clone()?,
+                        sealer: None,
+                        verbose,
+                    };
+                    return Ok(Self {
+                        layout,
+                        stream,
+                        timeout,
+                        input: Vec::new(),
+                        opener: None,
+                        outgoing: Some(outgoing),
+                        sending: Arc::default(),
+                        verbose,
+                    });
                 }
                 Err(error) => last = Some(error),
             }
@@ -72,13 +109,37 @@ impl<'l> Wire<'l> {
         }
     }
 
-    pub fn layout(&self) -> &'l Layout {
-        self.layout
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// From now on every frame is sealed.
     pub fn seal(&mut self, sealer: Sealer, opener: Opener) {
-        self.seal = Some((sealer, opener));
+        self.opener = Some(opener);
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.sealer = Some(sealer);
+        }
+    }
+
+    /// Sends from a thread of its own from now on. Until that has ended, an answer may take any
+    /// time; if it fails, nothing more comes, and what was wrong is in the channel.
+    pub fn send_by(
+        &mut self,
+        send: impl FnOnce(&mut Outgoing) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<Receiver<anyhow::Error>> {
+        let mut outgoing = self.outgoing.take().context("it sends already")?;
+        let sending = self.sending.clone();
+        sending.store(true, Ordering::Release);
+        let (failure, failed) = channel();
+        std::thread::spawn(move || {
+            if let Err(error) = send(&mut outgoing) {
+                // Nobody who waits for an answer waits for ever; and nobody may wait any more.
+                let _ = failure.send(error);
+                let _ = outgoing.stream.shutdown(Shutdown::Both);
+            }
+            sending.store(false, Ordering::Release);
+        });
+        Ok(failed)
     }
 
     pub fn send(
@@ -88,16 +149,8 @@ impl<'l> Wire<'l> {
         one_way: bool,
         body: &[u8],
     ) -> anyhow::Result<()> {
-        let parts = [body];
-        let mut request = Request::new(command, sequence, &parts);
-        request.one_way = one_way;
-        let seal = self.seal.as_mut().map(|(sealer, _)| sealer as &mut dyn FrameSeal);
-        let mut frame = Vec::new();
-        self.layout.encode_request(request, seal, &mut frame).context("the frame")?;
-        if self.verbose {
-            self.show('>', &frame);
-        }
-        self.stream.write_all(&frame).context("the connection broke while sending")
+        let outgoing = self.outgoing.as_mut().context("it sends by itself")?;
+        outgoing.send(command, sequence, one_way, body)
     }
 
     /// The reply to the request of this sequence number. The messages of its stream, which come
@@ -127,12 +180,13 @@ impl<'l> Wire<'l> {
     }
 
     fn receive(&mut self) -> anyhow::Result<Reply> {
+        let mut since = Instant::now();
         loop {
-            let read = read_frame(self.layout, &self.input, self.seal.as_mut())?;
+            let read = read_frame(&self.layout, &self.input, self.opener.as_mut())?;
             if let Some((reply, length)) = read {
                 let frame: Vec<_> = self.input.drain(..length).collect();
                 if self.verbose {
-                    self.show('<', &frame);
+                    show(&self.layout, '<', &frame);
                 }
                 return Ok(reply);
             }
@@ -149,32 +203,58 @@ impl<'l> Wire<'l> {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    bail!("no reply within {:?}", self.timeout)
+                    if self.sending.load(Ordering::Acquire) {
+                        since = Instant::now();
+                    }
+                    if since.elapsed() >= self.timeout {
+                        bail!("no reply within {:?}", self.timeout)
+                    }
+                    continue;
                 }
                 Err(error) => return Err(error).context("the connection broke"),
             };
             self.input.extend_from_slice(chunk.get(..length).unwrap_or_default());
         }
     }
+}
 
-    /// Header fields and bytes, for `--verbose`.
-    fn show(&self, way: char, frame: &[u8]) {
-        if let Ok(Decoded::Frame(decoded)) = self.layout.decode(frame, MAX_FRAME) {
-            let fields: Vec<_> = self
-                .layout
-                .fields(&decoded)
-                .map(|(name, value)| format!("{name}={}", value_text(&value)))
-                .collect();
-            eprintln!("{way} {} flags={:?}", fields.join(" "), decoded.flags);
+impl Outgoing {
+    pub fn send(
+        &mut self,
+        command: Command<'_>,
+        sequence: u64,
+        one_way: bool,
+        body: &[u8],
+    ) -> anyhow::Result<()> {
+        let parts = [body];
+        let mut request = Request::new(command, sequence, &parts);
+        request.one_way = one_way;
+        let seal = self.sealer.as_mut().map(|sealer| sealer as &mut dyn FrameSeal);
+        let mut frame = Vec::new();
+        self.layout.encode_request(request, seal, &mut frame).context("the frame")?;
+        if self.verbose {
+            show(&self.layout, '>', &frame);
         }
-        for (number, line) in frame.chunks(16).enumerate() {
-            let bytes: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            let text: String = line
-                .iter()
-                .map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' })
-                .collect();
-            eprintln!("{way} {:06x}  {:<47}  {text}", number.saturating_mul(16), bytes.join(" "));
-        }
+        self.stream.write_all(&frame).context("the connection broke while sending")
+    }
+}
+
+/// Header fields and bytes, for `--verbose`.
+fn show(layout: &Layout, way: char, frame: &[u8]) {
+    if let Ok(Decoded::Frame(decoded)) = layout.decode(frame, MAX_FRAME) {
+        let fields: Vec<_> = layout
+            .fields(&decoded)
+            .map(|(name, value)| format!("{name}={}", value_text(&value)))
+            .collect();
+        eprintln!("{way} {} flags={:?}", fields.join(" "), decoded.flags);
+    }
+    for (number, line) in frame.chunks(16).enumerate() {
+        let bytes: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String = line
+            .iter()
+            .map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' })
+            .collect();
+        eprintln!("{way} {:06x}  {:<47}  {text}", number.saturating_mul(16), bytes.join(" "));
     }
 }
 
@@ -182,7 +262,7 @@ impl<'l> Wire<'l> {
 fn read_frame(
     layout: &Layout,
     input: &[u8],
-    seal: Option<&mut (Sealer, Opener)>,
+    opener: Option<&mut Opener>,
 ) -> anyhow::Result<Option<(Reply, usize)>> {
     let frame = match layout.decode(input, MAX_FRAME) {
         Ok(Decoded::Incomplete { .. }) => return Ok(None),
@@ -190,8 +270,8 @@ fn read_frame(
         Err(error) => bail!("what came is no frame of this layout: {error}; {}", hex(input)),
     };
     let mut opened = Vec::new();
-    match (seal, frame.flags.sealed()) {
-        (Some((_, opener)), true) => {
+    match (opener, frame.flags.sealed()) {
+        (Some(opener), true) => {
             let mut associated = Vec::new();
             layout.associated_data(&frame, &mut associated);
             opened.extend_from_slice(frame.body);

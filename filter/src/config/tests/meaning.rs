@@ -284,9 +284,13 @@ fn streams_share_the_commands_of_their_messages() {
     assert_eq!(found(1303), Some(Meaning::Part(Part::Close)));
     assert_eq!(found(1304), None);
     let Some(Meaning::Call(route)) = found(1311) else { panic!("a route") };
-    assert_eq!((&*route.method, route.kind, route.pauses), ("/s.S/Load", Kind::ClientStream, true));
-    assert_eq!(route.idle, Some(Duration::from_secs(5)));
+    assert_eq!((&*route.method, route.kind), ("/s.S/Load", Kind::ClientStream));
+    let stream = route.stream.as_deref().unwrap();
+    assert_eq!((stream.pauses, stream.idle), (true, Some(Duration::from_secs(5))));
     assert_eq!(route.deadline, Some(Duration::from_secs(60)));
     let Some(Meaning::Call(route)) = found(1300) else { panic!("a route") };
-    assert_eq!((route.kind, route.deadline, route.idle), (Kind::BidiStream, None, None));
+    assert_eq!((route.kind, route.deadline), (Kind::BidiStream, None));
+    let stream = route.stream.as_deref().unwrap();
+    assert_eq!((stream.pauses, stream.idle), (false, None));
+    assert_eq!(stream.send, Some(OwnedCommand::Number(1302)));
 }
