@@ -207,6 +207,7 @@ impl Bridge {
     }
 
     fn write_reply(&mut self, seed: &ReplySeed, reply: Reply<'_>, worker: &mut Worker) {
+        self.write_pushes(worker);
         let layout = &self.terms.config.layout;
         let seal = self.session.sealer().map(|sealer| sealer as &mut dyn FrameSeal);
         let mut written = layout.encode_reply(seed, reply, seal, &mut self.to_client);

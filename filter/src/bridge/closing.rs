@@ -76,6 +76,7 @@ impl Bridge {
             return;
         }
         self.tally.end(reason);
+        self.write_pushes(worker);
         for token in self.calls.all() {
             self.fail_call(now, token, status.clone(), worker);
         }

@@ -29,7 +29,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::call::{Code, Status};
-use crate::companion::push::Ticket;
 use crate::companion::{Answer, Outcome};
 use crate::config::Connect;
 use crate::metrics::{Labelled, Metric};
@@ -84,8 +83,8 @@ pub struct Bridge {
     rest: Vec<u8>,
     /// What waits for the next bytes from upstream, to leave with them.
     to_client: Vec<u8>,
-    /// Pushes of the companion that are in `to_client`.
-    unsaid_pushes: Vec<Ticket>,
+    /// Pushes of the companion that have not left.
+    pushes: push::Waiting,
     /// The first sealed frame, until the companion has activated the session.
     parked: Option<Parked>,
     /// What the login's reply is made from.
@@ -131,7 +130,7 @@ impl Bridge {
             bell: Bell::default(),
             rest: Vec::new(),
             to_client: Vec::new(),
-            unsaid_pushes: Vec::new(),
+            pushes: push::Waiting::default(),
             parked: None,
             login: None,
             upstream,
@@ -232,6 +231,7 @@ impl Bridge {
     /// Bytes from the service.
     pub fn handle_upstream(&mut self, now: Moment, data: &[u8], end: bool, worker: &mut Worker) {
         self.lend(worker);
+        self.write_pushes(worker);
         self.read_events(now, data, worker);
         if end {
             self.leg.upstream_closed();

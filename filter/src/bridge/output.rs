@@ -53,7 +53,7 @@ impl Bridge {
         worker.metrics.add(Metric::BytesOut, output.len() as i64);
         self.tally.bytes_out = self.tally.bytes_out.saturating_add(output.len() as u64);
         Scratch::keep(&mut worker.scratch.client, output);
-        if !self.unsaid_pushes.is_empty() {
+        if !self.pushes.unsaid.is_empty() {
             self.pushes_said(worker);
         }
         if let Some(closing) = &mut self.closing {
@@ -87,7 +87,8 @@ impl Bridge {
 
     /// Rings when something waits for the client that cannot leave by itself.
     pub(super) fn ring(&mut self, now: Moment, worker: &mut Worker) {
-        let waits = !self.to_client.is_empty() && self.upstream == Upstream::Open;
+        let waits = !self.to_client.is_empty() || !self.pushes.is_empty();
+        let waits = waits && self.upstream == Upstream::Open;
         if waits && !self.is_answered_soon() {
             let rang =
                 self.bell.ring(&mut self.leg, now, self.terms.config.limits.bell_timeout.get());

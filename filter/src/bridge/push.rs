@@ -1,14 +1,17 @@
 //! Pushes of the companion: frames that no call of this client asked for.
 //!
 //! A push counts as delivered when its frame is with Envoy. Until then it waits with everything
-//! else that is to be said, for the next bytes from upstream or the bell's answer. A client that
-//! does not read makes Envoy stop reading upstream, so that nothing leaves here either: what waits
-//! is bounded by `limits.max_unread`, and beyond it pushes are dropped. A bell that is not answered
-//! in time closes the connection, as it does for everything else.
+//! else that is to be said, for the next bytes from upstream or the bell's answer; its frame is made
+//! (and sealed, in its turn) when something else is to be said after it, or when it leaves. A client
+//! that does not read makes Envoy stop reading upstream, so that nothing leaves here either: what
+//! waits is bounded by `limits.max_unread`, and `push.when_full` says what becomes of more. A bell
+//! that is not answered in time closes the connection, as it does for everything else.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::companion::push::{Delivery, Judged, NotPushed, Prepared, Push, PushCommand, Ticket};
+use crate::config::WhenUnread;
 use crate::config::command::{CommandSpec, resolve_text};
 use crate::metrics::{Labelled, Metric};
 use crate::protocol::layout::{FrameSeal, Push as PushFrame};
@@ -23,20 +26,15 @@ impl Bridge {
     pub fn handle_push(&mut self, now: Moment, delivery: &Delivery, worker: &mut Worker) {
         self.lend(worker);
         let terms = Rc::clone(&self.terms);
-        match self.write_push(&terms, &delivery.push) {
-            Ok(()) => {
-                worker.metrics.add(Metric::FramesOut, 1);
-                worker.metrics.add(Metric::Pushes, 1);
-                self.tally.pushes = self.tally.pushes.saturating_add(1);
-                self.unsaid_pushes.push(delivery.ticket);
-            }
+        match self.judge_push(&terms, &delivery.push) {
+            Ok(()) => self.queue_push(&terms, delivery, worker),
             Err(why) => report_dropped(delivery.ticket, why, worker),
         }
         self.ring(now, worker);
         self.wrap_up(worker);
     }
 
-    fn write_push(&mut self, terms: &Terms, push: &Push) -> Result<(), NotPushed> {
+    fn judge_push(&mut self, terms: &Terms, push: &Push) -> Result<(), NotPushed> {
         // After a half-close no bell can be rung, and before a login nobody is pushed to.
         let hears = self.session.is_established()
             && self.closing.is_none()
@@ -45,35 +43,119 @@ impl Bridge {
         if !hears {
             return Err(NotPushed::Gone);
         }
-        let prepared = match push.judged.get_or_init(|| judge(terms, &push.command)) {
-            Ok(prepared) => prepared,
-            Err(why) => return Err(why.clone()),
-        };
-        // A single one may be larger than what may wait.
-        let waits = self.to_client.len().saturating_add(push.body.len());
-        if !self.to_client.is_empty() && waits > terms.config.limits.max_unread.get() {
-            return Err(NotPushed::Slow);
+        let judged = push.judged.get_or_init(|| judge(terms, &push.command));
+        judged.as_ref().map(|_| ()).map_err(NotPushed::clone)
+    }
+
+    /// Lets a push wait, or what else has to make room for it.
+    fn queue_push(&mut self, terms: &Terms, delivery: &Delivery, worker: &mut Worker) {
+        let most = terms.config.limits.max_unread.get();
+        let when_full = terms.config.push.as_ref().map(|push| push.when_full);
+        let size = delivery.push.body.len().saturating_add(FRAME);
+        let mut hit = false;
+        loop {
+            let waits = self.to_client.len().saturating_add(self.pushes.bytes);
+            // A single one may be larger than what may wait.
+            if waits == 0 || waits.saturating_add(size) <= most {
+                break;
+            }
+            if !std::mem::replace(&mut hit, true) {
+                worker.metrics.count(Labelled::LimitsHit, "max_unread");
+            }
+            match when_full {
+                Some(WhenUnread::DropOldest) if !self.pushes.waiting.is_empty() => {
+                    if let Some((ticket, _)) = self.pushes.pop() {
+                        worker.metrics.count(Labelled::PushesDropped, "overtaken");
+                        worker.link.pushed(ticket, Err(NotPushed::Slow));
+                    }
+                }
+                Some(WhenUnread::Close) => {
+                    // It would not hear why. Its session may go on over another connection.
+                    self.close_silently("slow_client");
+                    return report_dropped(delivery.ticket, NotPushed::Slow, worker);
+                }
+                _ => return report_dropped(delivery.ticket, NotPushed::Slow, worker),
+            }
         }
-        append(terms, prepared, &push.body, &mut self.session, &mut self.to_client)
+        self.pushes.bytes = self.pushes.bytes.saturating_add(size);
+        self.pushes.waiting.push_back((delivery.ticket, Rc::clone(&delivery.push)));
+    }
+
+    /// Makes the frames of the pushes that wait: something else is to be said after them, or they
+    /// leave.
+    pub(super) fn write_pushes(&mut self, worker: &mut Worker) {
+        if self.pushes.waiting.is_empty() {
+            return;
+        }
+        let terms = Rc::clone(&self.terms);
+        while let Some((ticket, push)) = self.pushes.pop() {
+            let written = match push.judged.get() {
+                Some(Ok(prepared)) => {
+                    append(&terms, prepared, &push.body, &mut self.session, &mut self.to_client)
+                }
+                Some(Err(why)) => Err(why.clone()),
+                None => Err(NotPushed::Gone),
+            };
+            match written {
+                Ok(()) => {
+                    worker.metrics.add(Metric::FramesOut, 1);
+                    worker.metrics.add(Metric::Pushes, 1);
+                    self.tally.pushes = self.tally.pushes.saturating_add(1);
+                    self.pushes.unsaid.push(ticket);
+                }
+                Err(why) => report_dropped(ticket, why, worker),
+            }
+        }
     }
 
     /// What was to be said is with Envoy.
     pub(super) fn pushes_said(&mut self, worker: &mut Worker) {
-        for ticket in self.unsaid_pushes.drain(..) {
+        for ticket in self.pushes.unsaid.drain(..) {
             worker.link.pushed(ticket, Ok(()));
         }
-        if self.unsaid_pushes.capacity() > IDLE_TICKETS {
-            self.unsaid_pushes = Vec::new();
+        if self.pushes.unsaid.capacity() > IDLE_TICKETS {
+            self.pushes.unsaid = Vec::new();
         }
     }
 
     /// The connection is gone, and with it what waited.
     pub(super) fn pushes_lost(&mut self, worker: &mut Worker) {
-        for ticket in std::mem::take(&mut self.unsaid_pushes) {
+        let Waiting { unsaid, waiting, .. } = std::mem::take(&mut self.pushes);
+        for ticket in unsaid.into_iter().chain(waiting.into_iter().map(|(ticket, _)| ticket)) {
             report_dropped(ticket, NotPushed::Gone, worker);
         }
     }
 }
+
+/// Pushes of the companion that are not with Envoy.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Those whose frames are made, and wait in `Bridge::to_client`.
+    pub unsaid: Vec<Ticket>,
+    /// Those whose frames are not, and which may still be left out; the oldest first.
+    waiting: VecDeque<(Ticket, Rc<Push>)>,
+    /// What the frames of these will have, about.
+    bytes: usize,
+}
+
+impl Waiting {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<(Ticket, Rc<Push>)> {
+        let (ticket, push) = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(push.body.len().saturating_add(FRAME));
+        if self.waiting.is_empty() {
+            // An idle connection holds no memory for pushes that it once had.
+            *self = Self { unsaid: std::mem::take(&mut self.unsaid), ..Self::default() };
+        }
+        Some((ticket, push))
+    }
+}
+
+/// What a frame has beside its body, about: header, seal, and what a push costs while it waits.
+const FRAME: usize = 64;
 
 /// Room for tickets that an idle connection may hold on to.
 const IDLE_TICKETS: usize = 16;

@@ -39,7 +39,7 @@ pub use self::egress::{Direction, EgressConfig, FixedFrame};
 pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
 pub use self::limits::Limits;
 pub use self::observe::{LogConfig, MetricsConfig};
-pub use self::push::PushConfig;
+pub use self::push::{PushConfig, WhenUnread};
 pub use self::session::{LoginConfig, LoginMode, SessionConfig};
 pub use self::signals::HeartbeatConfig;
 pub use self::statuses::StatusTable;

@@ -22,6 +22,28 @@ object! {
         /// Whether bodies are compressed where the layout can and it is worth it; true by default
         /// if the layout has `compression`.
         pub compress: Option<bool>,
+        /// What happens when `limits.max_unread` would be exceeded by one more.
+        #[cfg_attr(feature = "schema", schemars(default = "refuse"))]
+        pub when_full: WhenUnread = WhenUnread::Refuse,
+    }
+}
+
+#[cfg(feature = "schema")]
+fn refuse() -> WhenUnread {
+    WhenUnread::Refuse
+}
+
+choice! {
+    /// What becomes of pushes to a client that does not read them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum WhenUnread {
+        /// The new one is dropped, and its sender hears `slow`.
+        Refuse = "refuse",
+        /// The oldest that wait make room, as long as nothing else was said after them; their
+        /// senders hear `slow`.
+        DropOldest = "drop_oldest",
+        /// The connection closes without a word; the client may come back, and its session goes on.
+        Close = "close",
     }
 }
 
@@ -45,6 +67,7 @@ pub struct PushConfig {
     ranges: Vec<(i128, i128)>,
     shape: CommandShape,
     pub compress: bool,
+    pub when_full: WhenUnread,
 }
 
 impl PushConfig {
@@ -110,7 +133,8 @@ impl PushSpec {
             faults.add("compress", &"the layout has no \"compression\", leave this key out");
         }
         let compress = self.compress.unwrap_or(compression);
-        let config = PushConfig { numbers, names, ranges, shape, compress };
+        let when_full = self.when_full;
+        let config = PushConfig { numbers, names, ranges, shape, compress, when_full };
         for (path, command) in reserved {
             if config.allows(command.borrow()) {
                 let problem = format_args!(
