@@ -181,13 +181,33 @@ impl Default for Store {
     }
 }
 
-/// With `store.kind = "redis"`: one server.
+/// With `store.kind = "redis"`: the server, or the servers that stand for it.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// Host name or address.
+    /// `single`: one server, `host` and `port`. `sentinel`: the master that the sentinels in
+    /// `nodes` name. `cluster`: the master that has the slot of `prefix`, in the Redis Cluster that
+    /// the servers in `nodes` belong to.
+    #[schemars(extend("enum" = ["single", "sentinel", "cluster"]))]
+    pub topology: String,
+    /// With `sentinel`: all sentinels. With `cluster`: some servers; the others are learned from
+    /// them. Each `host:port`.
+    pub nodes: Vec<String>,
+    /// With `sentinel`: what they call the master.
+    pub master: String,
+    /// With `sentinel`: the ACL user at the sentinels.
+    pub sentinel_username: Option<String>,
+    /// With `sentinel`: a file with the password for the sentinels.
+    #[schemars(extend("x-path" = true))]
+    pub sentinel_password_file: Option<PathBuf>,
+    /// With `sentinel` and `cluster`: so many replicas have each login, end and move before
+    /// anybody hears of it; as many as are attached, if those are fewer. 0: a fail-over may forget
+    /// the newest of them.
+    #[schemars(range(max = 5))]
+    pub confirm: u8,
+    /// With `single`: host name or address.
     pub host: String,
-    /// Its port.
+    /// With `single`: its port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// The ACL user. Without it: the default one.
@@ -195,7 +215,7 @@ pub struct Redis {
     /// A file with the user's password, read anew for each connection.
     #[schemars(extend("x-path" = true))]
     pub password_file: Option<PathBuf>,
-    /// The database's number.
+    /// The database's number; a Cluster has only 0.
     #[schemars(range(max = 65535))]
     pub database: u32,
     /// All keys begin with this in braces, `{meshgate}:`. Companions that share sessions have the
@@ -204,7 +224,8 @@ pub struct Redis {
     /// What takes longer has failed; then logins are told to try again until the server works.
     #[schemars(extend("format" = "duration"))]
     pub timeout: String,
-    /// TLS to the server, whose certificate must be good for `host`.
+    /// TLS to the servers (and sentinels), whose certificates must be good for the host that each
+    /// is called by.
     pub tls: bool,
     /// The authority that signs the server's certificate, PEM. Without it: those that the system
     /// trusts.
@@ -221,6 +242,12 @@ pub struct Redis {
 impl Default for Redis {
     fn default() -> Self {
         Self {
+            topology: "single".into(),
+            nodes: Vec::new(),
+            master: "mymaster".into(),
+            sentinel_username: None,
+            sentinel_password_file: None,
+            confirm: 1,
             host: "127.0.0.1".into(),
             port: 6379,
             username: None,

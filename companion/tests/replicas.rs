@@ -12,7 +12,7 @@ use meshgate_proto::session::v1::login_request::Credential;
 use tempfile::TempDir;
 
 use support::process::{Authority, Process, becomes, issue, keys, meshgate, ok, scrape, value};
-use support::redis::RedisServer;
+use support::redis::{RedisSentinels, RedisServer};
 use support::{AUDIENCE, LAYOUT, NoiseClient, Proxy};
 
 fn start(folder: &TempDir, redis: &RedisServer, rule: &str) -> Process {
@@ -197,6 +197,37 @@ async fn without_the_store_logins_try_again_what_lives_goes_on_and_it_recovers_b
     assert_eq!(refused.text, "this user is logged in already");
     assert_eq!(kick(&folder, &two, &["--user", "ada"]), Some(0));
     assert_eq!(proxy.kicked().await.session_id, id);
+}
+
+#[tokio::test]
+async fn a_lost_master_costs_a_moment_and_no_session() {
+    let Some(mut redis) = RedisSentinels::start() else { return };
+    let folder = keys();
+    let nodes = format!("store.redis.nodes={}", redis.nodes().join(","));
+    let args = ["store.kind=redis", "store.redis.topology=sentinel", "store.redis.master=games"];
+    let args = [&args[..], &[&nodes, "login.same_user=refuse"]].concat();
+    let args: Vec<_> = args.iter().flat_map(|setting| ["--set", *setting]).collect();
+    let args = [&args[..], &["--metrics-listen", "127.0.0.1:0"]].concat();
+    let (one, two) = (Process::start(folder.path(), &args), Process::start(folder.path(), &args));
+    let (mut p, mut q) = (
+        Proxy::attach(&one.url(), "p", vec![]).await,
+        Proxy::attach(&two.url(), "q", vec![]).await,
+    );
+    let ticket = |user: &str| issue(folder.path(), "hmac.json", user);
+    let ada = p.login(Mode::Ticket, ticket("ada")).await.unwrap().session_id;
+    redis.servers[0].kill();
+    becomes(&one, HEALTHY, 0.0).await;
+    for companion in [&one, &two] {
+        becomes(companion, HEALTHY, 1.0).await;
+    }
+    let refused = q.login(Mode::Ticket, ticket("ada")).await.unwrap_err();
+    assert_eq!(refused.text, "this user is logged in already");
+    q.login(Mode::Ticket, ticket("bob")).await.unwrap();
+    // It was looked up, and goes on.
+    becomes(&one, "meshgate_companion_replica_news_total{kind=\"gap\"}", 2.0).await;
+    assert_eq!(kick(&folder, &two, &["--user", "ada"]), Some(0));
+    let heard = p.kicked().await;
+    assert_eq!((heard.session_id, heard.reason.as_str()), (ada, "out"));
 }
 
 #[test]

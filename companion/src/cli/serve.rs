@@ -57,7 +57,7 @@ impl Serve {
         let store: Arc<dyn Store> = match &settings.store {
             settings::Store::Redb(path) => Arc::new(RedbStore::open(path)?),
             settings::Store::Redis(redis) => {
-                Arc::new(runtime.block_on(RedisStore::open(redis.clone()))?)
+                Arc::new(runtime.block_on(RedisStore::open((**redis).clone()))?)
             }
         };
         let sessions = Arc::new(Sessions::new(store, Arc::new(SystemClock)));
@@ -152,7 +152,7 @@ fn announce(
 fn store_name(settings: &Settings) -> String {
     match &settings.store {
         settings::Store::Redb(path) => path.display().to_string(),
-        settings::Store::Redis(redis) => format!("redis {}:{}", redis.host, redis.port),
+        settings::Store::Redis(redis) => format!("redis {}", redis.place),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::domain::sessions::push::PushLimits;
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
 use crate::service::tls::TlsFiles;
-use crate::store::redis::{RedisSettings, RedisTls};
+use crate::store::redis::{Address, Place, RedisSettings, RedisTls};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -63,6 +63,19 @@ pub enum SettingsError {
     Prefix,
     #[error("`store.redis.username` needs a `store.redis.password_file`")]
     NoPassword,
+    #[error(
+        "`store.redis.nodes` goes with `store.redis.topology`: `sentinel` and `cluster` need it, such \
+         as [\"redis-0:6379\", \"redis-1:6379\"]; `single` has `host` and `port`"
+    )]
+    Nodes,
+    #[error("`store.redis.nodes[{index}]`: `{value}` is no host and port, such as redis-0:6379")]
+    Node { index: usize, value: String },
+    #[error("`store.redis.{key}` is for `store.redis.topology = \"sentinel\"`")]
+    NoSentinel { key: &'static str },
+    #[error("`store.redis.sentinel_username` needs a `store.redis.sentinel_password_file`")]
+    NoSentinelPassword,
+    #[error("`store.redis.database` must be 0: a Cluster has no other")]
+    ClusterDatabase,
     #[error("`store.redis.tls_cert` and `store.redis.tls_key` go together: give both, or none")]
     HalfRedisTls,
     #[error("`store.redis.tls_ca`, `tls_cert` and `tls_key` need `store.redis.tls = true`")]
@@ -106,7 +119,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub enum Store {
     Redb(PathBuf),
-    Redis(RedisSettings),
+    Redis(Box<RedisSettings>),
 }
 
 impl Settings {
@@ -183,9 +196,9 @@ fn store(store: &super::Store) -> Result<Store, SettingsError> {
     if without && tls != none {
         return Err(SettingsError::RedisTlsOff);
     }
-    Ok(Store::Redis(RedisSettings {
-        host: redis.host.clone(),
-        port: redis.port,
+    Ok(Store::Redis(Box::new(RedisSettings {
+        place: place(redis)?,
+        confirm: if redis.topology == "single" { 0 } else { usize::from(redis.confirm) },
         username: redis.username.clone(),
         password_file: redis.password_file.clone(),
         database: redis.database,
@@ -193,7 +206,40 @@ fn store(store: &super::Store) -> Result<Store, SettingsError> {
         // Checked when the document was read.
         timeout: duration::parse(&redis.timeout).unwrap_or(Duration::from_secs(1)),
         tls: redis.tls.then_some(tls),
-    }))
+    })))
+}
+
+fn place(redis: &super::Redis) -> Result<Place, SettingsError> {
+    let node = |(index, text): (usize, &String)| {
+        Address::parse(text).ok_or_else(|| SettingsError::Node { index, value: text.clone() })
+    };
+    let nodes: Vec<_> = redis.nodes.iter().enumerate().map(node).collect::<Result<_, _>>()?;
+    if nodes.is_empty() != (redis.topology == "single") {
+        return Err(SettingsError::Nodes);
+    }
+    let (username, password_file) = (&redis.sentinel_username, &redis.sentinel_password_file);
+    if redis.topology == "sentinel" {
+        if username.is_some() && password_file.is_none() {
+            return Err(SettingsError::NoSentinelPassword);
+        }
+        return Ok(Place::Sentinel {
+            sentinels: nodes,
+            master: redis.master.clone(),
+            username: username.clone(),
+            password_file: password_file.clone(),
+        });
+    }
+    if username.is_some() || password_file.is_some() {
+        let key = if username.is_some() { "sentinel_username" } else { "sentinel_password_file" };
+        return Err(SettingsError::NoSentinel { key });
+    }
+    if redis.topology == "single" {
+        return Ok(Place::Server(Address::new(redis.host.clone(), redis.port)));
+    }
+    if redis.database != 0 {
+        return Err(SettingsError::ClusterDatabase);
+    }
+    Ok(Place::Cluster(nodes))
 }
 
 fn same_user(login: &Login) -> Result<SameUser, SettingsError> {
@@ -389,6 +435,26 @@ mod tests {
             ("[store]\nkind = \"redis\"\nredis.username = \"a\"", "password_file"),
             ("[store]\nkind = \"redis\"\nredis.tls_cert = \"a\"", "`store.redis.tls_key`"),
             ("[store]\nkind = \"redis\"\nredis.tls_ca = \"a\"", "`store.redis.tls = true`"),
+            ("[store]\nkind = \"redis\"\nredis.topology = \"cluster\"", "`store.redis.nodes`"),
+            ("[store]\nkind = \"redis\"\nredis.nodes = [\"a:1\"]", "`single`"),
+            (
+                "[store]\nkind = \"redis\"\nredis.topology = \"cluster\"\nredis.nodes = [\"a\"]",
+                "`store.redis.nodes[0]`",
+            ),
+            (
+                "[store]\nkind = \"redis\"\nredis.topology = \"cluster\"\n\
+                 redis.nodes = [\"a:1\"]\nredis.database = 1",
+                "`store.redis.database`",
+            ),
+            (
+                "[store]\nkind = \"redis\"\nredis.sentinel_password_file = \"a\"",
+                "`store.redis.sentinel_password_file`",
+            ),
+            (
+                "[store]\nkind = \"redis\"\nredis.topology = \"sentinel\"\n\
+                 redis.nodes = [\"a:1\"]\nredis.sentinel_username = \"u\"",
+                "sentinel_password_file",
+            ),
             ("[login]\nsame_user = \"refuse\"\nsame_user_max = 2", "`login.same_user_max`"),
             (&format!("[admin]\nbehind_mesh = true\n{TLS}"), "exclude"),
             ("[app]\nlisten = \"0.0.0.0:1\"", "`app.grants`"),

@@ -1,4 +1,5 @@
-//! The shared store: one Redis (7 or later) or Valkey server behind any number of replicas.
+//! The shared store: a Redis (7 or later) or Valkey server behind any number of companions; alone,
+//! the master that Sentinels name, or that of a Cluster which has the store's slot ([`place`]).
 //!
 //! All keys begin with `{prefix}:`. The braces make it their hash tag: they share one slot, so
 //! the atomic steps, which are Lua scripts, may touch any of them.
@@ -31,7 +32,8 @@
 //! their expiry. Nothing is ever scanned.
 //!
 //! The connection is one that all operations share ([`link`]); a second one follows the events
-//! ([`follow`]), a third one the pushes of other replicas ([`relay`]).
+//! ([`follow`]), a third one the pushes of other replicas ([`relay`]); a fourth one, where a master
+//! may be lost, waits until the servers that may take over have what was written ([`confirm`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,12 +55,16 @@ use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 use crate::store::record;
 
-pub use self::link::{OpenError, RedisSettings, RedisTls};
+pub use self::dial::{OpenError, RedisSettings, RedisTls};
+pub use self::place::{Address, Place};
 
+mod confirm;
+mod dial;
 mod follow;
 mod groups;
 mod history;
 mod link;
+mod place;
 mod relay;
 mod scripts;
 
@@ -81,7 +87,7 @@ pub struct RedisStore {
     scripts: Arc<Scripts>,
     news: Mutex<Option<mpsc::Receiver<News>>>,
     relay: Arc<RedisRelay>,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
 }
 
 impl RedisStore {
@@ -97,11 +103,12 @@ impl RedisStore {
         }
         let (tell, news) = mpsc::channel(NEWS);
         let keeping = tokio::spawn(Arc::clone(&link).keep());
+        let confirming = tokio::spawn(Arc::clone(&link).confirm());
         let following = tokio::spawn(follow::follow(Arc::clone(&link), tell));
         let news = Mutex::new(Some(news));
         let (relay, reading) = RedisRelay::new(Arc::clone(&link));
         let (relay, reading) = (Arc::new(relay), tokio::spawn(reading));
-        Ok(Self { link, scripts, news, relay, tasks: [keeping, following, reading] })
+        Ok(Self { link, scripts, news, relay, tasks: [keeping, confirming, following, reading] })
     }
 }
 
@@ -182,7 +189,7 @@ impl Store for RedisStore {
         let id = admission.session.as_ref().map(|session| session.id);
         let call = self.scripts.admit(admission);
         Box::pin(async move {
-            let answer: Result<Vec<Vec<u8>>, _> = link.call(call?).await;
+            let answer: Result<Vec<Vec<u8>>, _> = link.confirmed(call?).await;
             if answer.is_err() {
                 // It may have happened all the same; then it must not last.
                 link.later(id.map(Later::End));
@@ -203,7 +210,7 @@ impl Store for RedisStore {
         let link = Arc::clone(&self.link);
         let call = self.scripts.end(&ids, farewell.as_ref());
         Box::pin(async move {
-            let answer: Result<Vec<Vec<u8>>, _> = link.call(call?).await;
+            let answer: Result<Vec<Vec<u8>>, _> = link.confirmed(call?).await;
             if answer.is_err() && farewell.is_none() {
                 // Nobody asks again.
                 link.later(ids.into_iter().map(Later::End));
@@ -255,7 +262,7 @@ impl Store for RedisStore {
         let (hold, now) = (takeover.session.hold(), takeover.now);
         let call = self.scripts.take_over(takeover);
         Box::pin(async move {
-            let answer: Result<i64, _> = link.call(call?).await;
+            let answer: Result<i64, _> = link.confirmed(call?).await;
             if answer.is_err() {
                 // It may have happened all the same; then its client comes back with the token of
                 // this very connection, which must find the session.
@@ -273,7 +280,7 @@ impl Store for RedisStore {
         let link = Arc::clone(&self.link);
         let call = self.scripts.depart(&holds, until);
         Box::pin(async move {
-            let answer: Result<Vec<String>, _> = link.call(call?).await;
+            let answer: Result<Vec<String>, _> = link.confirmed(call?).await;
             if answer.is_err() {
                 // Their clients are gone, and nobody asks again.
                 link.later(holds.into_iter().map(|hold| Later::Leave(hold, until)));

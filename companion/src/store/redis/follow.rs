@@ -3,7 +3,9 @@
 //! Each has a revision, one more than that of the event before, and a nonce. Whoever comes back
 //! looks for the event that he heard last. If it is there, with its nonce, he goes on after it;
 //! if it is not (he was away for too long, or the store lost something), or if revisions have a
-//! gap, he says so: then what is held is looked up in the store ([`News::Gap`]).
+//! gap, he says so: then what is held is looked up in the store ([`News::Gap`]). It is also looked
+//! up after each interruption, once he has caught up: a server that has failed may have lost what
+//! left no event, such as a login.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub async fn follow(link: Arc<Link>, tell: mpsc::Sender<News>) {
     while !tell.is_closed() {
         let Err(Broken(problem)) = listen(&link, &tell, &mut cursor).await else { return };
         debug!(problem, "the store's events are away");
+        // So it may be for others, who have not asked it for a while.
+        link.probe().await;
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -50,20 +54,29 @@ async fn listen(
     tell: &mpsc::Sender<News>,
     cursor: &mut Option<Cursor>,
 ) -> Result<(), Broken> {
-    let timeout = BLOCK.saturating_add(link.settings.timeout);
+    let timeout = BLOCK.saturating_add(link.timeout);
+    let mut moves = link.moves();
     let mut connection = link.connection(timeout).await.map_err(|e| Broken(e.to_string()))?;
     let events = link.scripts.key("events");
-    let mut quiet = true;
+    let (mut quiet, mut interrupted) = (true, cursor.is_some());
     loop {
         if quiet {
-            recognise(link, &mut connection, cursor, tell).await?;
+            let told = recognise(link, &mut connection, cursor, tell).await?;
+            interrupted &= !told;
         }
         let Some(heard) = cursor else { return Err(Broken("no event to begin with".into())) };
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(STEP).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        read.arg("COUNT").arg(STEP);
+        if !interrupted {
+            read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        }
         read.arg("STREAMS").arg(&events).arg(format!("{}-0", heard.revision));
-        let reply: Option<StreamReadReply> =
-            read.query_async(&mut connection).await.map_err(|error| Broken(error.to_string()))?;
+        let reply: Option<StreamReadReply> = tokio::select! {
+            reply = read.query_async(&mut connection) => {
+                reply.map_err(|error| Broken(error.to_string()))?
+            }
+            _ = moves.changed() => return Err(Broken("the store is elsewhere".into())),
+        };
         let new = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         quiet = true;
         for event in new {
@@ -72,17 +85,23 @@ async fn listen(
                 return Ok(());
             }
         }
+        if quiet && interrupted {
+            interrupted = false;
+            if tell.send(News::Gap).await.is_err() {
+                return Ok(());
+            }
+        }
     }
 }
 
 /// Sees to it that the cursor is an event of this store; a new one means that something may have
-/// been missed.
+/// been missed, and `true` that this was told.
 async fn recognise(
     link: &Link,
     connection: &mut MultiplexedConnection,
     cursor: &mut Option<Cursor>,
     tell: &mpsc::Sender<News>,
-) -> Result<(), Broken> {
+) -> Result<bool, Broken> {
     let broken = |error: &dyn ToString| Broken(error.to_string());
     for _ in 0..2 {
         let revision = cursor.as_ref().map_or(0, |cursor| cursor.revision);
@@ -92,7 +111,7 @@ async fn recognise(
             return Err(Broken("a store of another version".into()));
         };
         match cursor {
-            Some(heard) if heard.nonce == *nonce => return Ok(()),
+            Some(heard) if heard.nonce == *nonce => return Ok(false),
             Some(heard) => {
                 warn!(revision = heard.revision, "the last event is not in the store any more");
                 *cursor = None;
@@ -103,7 +122,7 @@ async fn recognise(
                 // From here on nothing is missed; what was missed before shows when what is held
                 // is looked up. Whoever does not listen any more needs nothing.
                 let _ = tell.send(News::Gap).await;
-                return Ok(());
+                return Ok(true);
             }
         }
     }

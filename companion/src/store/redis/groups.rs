@@ -15,7 +15,7 @@ impl GroupStore for RedisStore {
         let link = Arc::clone(&self.link);
         let call = self.scripts.group_join(&group, session, limits);
         Box::pin(async move {
-            let verdict: String = link.call(call?).await?;
+            let verdict: String = link.confirmed(call?).await?;
             match verdict.as_str() {
                 "yes" => Ok(Joined::Yes),
                 "already" => Ok(Joined::Already),
@@ -31,7 +31,7 @@ impl GroupStore for RedisStore {
         let link = Arc::clone(&self.link);
         let call = self.scripts.group_leave(&group, session);
         Box::pin(async move {
-            let was: i64 = link.call(call?).await?;
+            let was: i64 = link.confirmed(call?).await?;
             Ok(was > 0)
         })
     }

@@ -4,22 +4,18 @@
 //! there is none, operations fail at once; [`Link::keep`] makes the next one, and shows by a write
 //! that it works, before anybody gets it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, FromRedisValue,
-    IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult,
-    TlsCertificates,
-};
-use tokio::sync::Notify;
+use redis::{FromRedisValue, RedisResult};
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
-use zeroize::Zeroizing;
 
 use super::VERSION;
+use super::confirm::{self, Confirmations, Confirmer};
+use super::dial::{Dialer, OpenError, RedisSettings};
+use super::place::{Address, Finder, Place};
 use super::scripts::{Call, Scripts};
 use crate::domain::session::{Hold, SessionId};
 use crate::domain::time::UnixMillis;
@@ -27,78 +23,32 @@ use crate::store::StoreError;
 
 /// Between two attempts to connect: a recovery is noticed within this time.
 const RETRY: Duration = Duration::from_millis(200);
+/// How often sentinels are asked whether the master is the same still: one that was given up may
+/// be reachable, and not know.
+const LOOK: Duration = Duration::from_secs(2);
 /// What is to be done as soon as the store is back; beyond, sessions end with their lifetime.
 const MAX_LATER: usize = 100_000;
 /// As much of it as one step takes.
 const LATER_STEP: usize = 256;
 
-/// What a server answers that will answer otherwise later: it starts, is a replica that may be
-/// promoted, is full, or is busy.
-const PASSING: [&str; 6] = ["LOADING", "MASTERDOWN", "READONLY", "MISCONF", "OOM", "BUSY"];
-
-#[derive(Clone, Debug)]
-pub struct RedisSettings {
-    pub host: String,
-    pub port: u16,
-    pub username: Option<String>,
-    /// Read anew for each connection.
-    pub password_file: Option<PathBuf>,
-    pub database: u32,
-    pub prefix: String,
-    /// What takes longer has failed.
-    pub timeout: Duration,
-    pub tls: Option<RedisTls>,
-}
-
-/// The server proves itself by a certificate of `ca`, or of an authority that the system trusts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisTls {
-    pub ca: Option<PathBuf>,
-    /// Certificate and key that the companion shows.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("store.redis: {name}: {problem}")]
-    Settings { name: &'static str, problem: String },
-    #[error("store.redis: {server}: {error}")]
-    Server { server: String, error: RedisError },
-    #[error("store.redis: {server} does not answer within {timeout:?}")]
-    Silent { server: String, timeout: Duration },
-    #[error(
-        "store.redis: {server} has a store of format version {found} under this prefix, this \
-         companion reads version {VERSION}; take another `store.redis.prefix`"
-    )]
-    Version { server: String, found: String },
-}
-
-impl OpenError {
-    /// Whether waiting may help.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Settings { .. } | Self::Version { .. } => false,
-            Self::Silent { .. } => true,
-            Self::Server { error, .. } => {
-                error.is_io_error()
-                    || error.is_timeout()
-                    || error.is_connection_dropped()
-                    || error.code().is_some_and(|code| PASSING.contains(&code))
-            }
-        }
-    }
-}
-
 pub struct Link {
-    pub settings: RedisSettings,
+    pub timeout: Duration,
     pub scripts: Arc<Scripts>,
+    dialer: Dialer,
+    finder: Finder,
+    /// Where the store was found last.
+    server: watch::Sender<Option<Address>>,
     state: Mutex<State>,
     lost: Notify,
+    /// How many replicas; 0: none is waited for.
+    confirm: usize,
+    confirmations: Confirmations,
 }
 
 #[derive(Default)]
 struct State {
     connection: Option<MultiplexedConnection>,
+    confirmer: Option<Confirmer>,
     /// Counts connections.
     generation: u64,
     later: Vec<Later>,
@@ -115,7 +65,19 @@ pub enum Later {
 
 impl Link {
     pub fn new(settings: RedisSettings, scripts: Arc<Scripts>) -> Self {
-        Self { settings, scripts, state: Mutex::default(), lost: Notify::new() }
+        let dialer = Dialer::new(&settings);
+        let RedisSettings { place, timeout, confirm, .. } = settings;
+        Self {
+            timeout,
+            finder: Finder::new(place, scripts.key("revision"), timeout),
+            scripts,
+            dialer,
+            server: watch::Sender::new(None),
+            state: Mutex::default(),
+            lost: Notify::new(),
+            confirm,
+            confirmations: Confirmations::default(),
+        }
     }
 
     pub fn healthy(&self) -> bool {
@@ -130,16 +92,34 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
+        self.numbered(operation).await.map(|(answer, _)| answer)
+    }
+
+    /// Finds out whether the connection leads to the store still, and it can be written.
+    pub async fn probe(&self) {
+        if let Ok(hello) = self.scripts.hello(0) {
+            // If it does not, that is known now.
+            let _: Result<Vec<String>, _> = self.call(hello).await;
+        }
+    }
+
+    /// And the number of the connection that it used.
+    async fn numbered<T, F>(
+        &self,
+        operation: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<(T, u64), StoreError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
         let (connection, generation) = {
             let state = self.lock();
             let connection = state.connection.clone();
             (connection.ok_or_else(|| StoreError("it is away".into()))?, state.generation)
         };
-        let problem = match tokio::time::timeout(self.settings.timeout, operation(connection)).await
-        {
-            Ok(Ok(answer)) => return Ok(answer),
+        let problem = match tokio::time::timeout(self.timeout, operation(connection)).await {
+            Ok(Ok(answer)) => return Ok((answer, generation)),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", self.settings.timeout),
+            Err(_) => format!("no answer within {:?}", self.timeout),
         };
         self.lose(generation, &problem);
         Err(StoreError(problem))
@@ -147,6 +127,54 @@ impl Link {
 
     pub async fn call<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
         self.run(|mut connection| async move { call.invoke(&mut connection).await }).await
+    }
+
+    /// The same, and replicas have what it wrote.
+    pub async fn confirmed<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
+        let invoke = |mut connection| async move { call.invoke(&mut connection).await };
+        let (answer, generation) = self.numbered(invoke).await?;
+        if self.confirm > 0 {
+            self.confirmations.wait(generation).await.map_err(StoreError)?;
+        }
+        Ok(answer)
+    }
+
+    /// Confirms what waits for it, for ever.
+    pub async fn confirm(self: Arc<Self>) {
+        loop {
+            let waiting = self.confirmations.next().await;
+            let (confirmer, generation) = {
+                let state = self.lock();
+                (state.confirmer.clone(), state.generation)
+            };
+            let result = match confirmer {
+                Some(mut confirmer) => {
+                    let result = confirm::problem(confirmer.round().await);
+                    self.confirmed_by(generation, confirmer, &result);
+                    result
+                }
+                None => Err("it is away".into()),
+            };
+            for one in waiting {
+                // Over another connection, it may have been to another server.
+                let same = one.generation == generation;
+                let result = if same { result.clone() } else { Err("it changed hands".into()) };
+                // Nobody may be waiting any more.
+                let _ = one.told.send(result);
+            }
+        }
+    }
+
+    fn confirmed_by(&self, generation: u64, confirmer: Confirmer, result: &Result<(), String>) {
+        match result {
+            Ok(()) => {
+                let mut state = self.lock();
+                if state.generation == generation && state.confirmer.is_some() {
+                    state.confirmer = Some(confirmer);
+                }
+            }
+            Err(problem) => self.lose(generation, problem),
+        }
     }
 
     /// To be done when the store is back, or now if it is not known whether it was done.
@@ -187,15 +215,31 @@ impl Link {
                 self.catch_up().await;
                 continue;
             }
-            self.lost.notified().await;
+            tokio::select! {
+                () = self.lost.notified() => {}
+                () = tokio::time::sleep(LOOK), if self.asks_sentinels() => self.look().await,
+            }
+        }
+    }
+
+    fn asks_sentinels(&self) -> bool {
+        matches!(self.finder.place, Place::Sentinel { .. })
+    }
+
+    /// Lets go of a master that is none any more.
+    async fn look(&self) {
+        let generation = self.lock().generation;
+        let Ok(found) = self.finder.find(&self.dialer).await else { return };
+        if self.server().is_ok_and(|server| server != found) {
+            self.lose(generation, "the sentinels name another master");
         }
     }
 
     /// Makes the connection that [`Link::run`] uses. What waits for its end ends first.
     pub async fn connect(&self) -> Result<(), OpenError> {
-        let mut connection = self.connection(self.settings.timeout).await?;
-        let server = || self.server();
-        let failed = |error| OpenError::Server { server: server(), error };
+        let server = self.finder.find(&self.dialer).await?;
+        let mut connection = self.dialer.connect(&server, self.timeout).await?;
+        let failed = |error| OpenError::Server { server: server.to_string(), error };
         let hello = self
             .scripts
             .hello(0)
@@ -205,24 +249,42 @@ impl Link {
             Some(version) if version == VERSION => {}
             found => {
                 let found = found.cloned().unwrap_or_default();
-                return Err(OpenError::Version { server: server(), found });
+                return Err(OpenError::Version { server: server.to_string(), found });
             }
         }
         let step = self.step();
         for call in self.calls(&step) {
             let _: Vec<Vec<u8>> = call.invoke(&mut connection).await.map_err(failed)?;
         }
+        let confirmer = self.confirmer(&server).await?;
         let mut state = self.lock();
         state.later.drain(..step.len());
         state.generation = state.generation.wrapping_add(1);
         state.connection = Some(connection);
+        state.confirmer = confirmer;
+        drop(state);
+        self.server.send_if_modified(|known| known.replace(server.clone()) != Some(server));
         Ok(())
+    }
+
+    async fn confirmer(&self, server: &Address) -> Result<Option<Confirmer>, OpenError> {
+        if self.confirm == 0 {
+            return Ok(None);
+        }
+        let connection = self.dialer.connect(server, self.timeout).await?;
+        let key = self.scripts.key("confirmed");
+        let mut confirmer = Confirmer::new(connection, key, self.confirm, self.timeout);
+        let failed = |error| OpenError::Server { server: server.to_string(), error };
+        if !confirmer.round().await.map_err(failed)? {
+            return Err(OpenError::Unconfirmed { server: server.to_string() });
+        }
+        Ok(Some(confirmer))
     }
 
     async fn catch_up(&self) {
         let step = self.step();
         for call in self.calls(&step) {
-            let done: Result<Vec<Vec<u8>>, _> = self.call(call).await;
+            let done: Result<Vec<Vec<u8>>, _> = self.confirmed(call).await;
             if done.is_err() {
                 return;
             }
@@ -247,79 +309,29 @@ impl Link {
         std::iter::once(self.scripts.end(&end, None)).chain(leaves).filter_map(Result::ok).collect()
     }
 
-    /// A connection of one's own.
+    /// A connection of one's own to the server that was found last.
     pub async fn connection(&self, timeout: Duration) -> Result<MultiplexedConnection, OpenError> {
-        let client = self.client()?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.settings.timeout))
-            .set_response_timeout(Some(timeout));
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        match tokio::time::timeout(self.settings.timeout, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(OpenError::Server { server: self.server(), error }),
-            Err(_) => {
-                let (server, timeout) = (self.server(), self.settings.timeout);
-                Err(OpenError::Silent { server, timeout })
-            }
-        }
+        self.dialer.connect(&self.server()?, timeout).await
     }
 
-    /// A connection that hears what is published.
+    /// A connection that hears what is published there.
     pub async fn subscriber(&self) -> Result<redis::aio::PubSub, OpenError> {
-        let client = self.client()?;
-        match tokio::time::timeout(self.settings.timeout, client.get_async_pubsub()).await {
-            Ok(Ok(subscriber)) => Ok(subscriber),
-            Ok(Err(error)) => Err(OpenError::Server { server: self.server(), error }),
-            Err(_) => {
-                let (server, timeout) = (self.server(), self.settings.timeout);
-                Err(OpenError::Silent { server, timeout })
-            }
-        }
+        self.dialer.subscribe(&self.server()?).await
     }
 
-    fn client(&self) -> Result<Client, OpenError> {
-        let RedisSettings { host, port, username, password_file, database, tls, .. } =
-            &self.settings;
-        let mut redis = RedisConnectionInfo::default()
-            .set_db(i64::from(*database))
-            .set_protocol(ProtocolVersion::RESP3);
-        if let Some(username) = username {
-            redis = redis.set_username(username);
-        }
-        if let Some(path) = password_file {
-            let password = Zeroizing::new(read("password_file", path)?);
-            let text = std::str::from_utf8(&password).map_err(|_| OpenError::Settings {
-                name: "password_file",
-                problem: format!("{}: not UTF-8", path.display()),
-            })?;
-            redis = redis.set_password(text.trim_end_matches(['\r', '\n']));
-        }
-        let (host, port) = (host.clone(), *port);
-        let failed = |error| OpenError::Server { server: self.server(), error };
-        let Some(tls) = tls else {
-            let info = ConnectionAddr::Tcp(host, port).into_connection_info().map_err(failed)?;
-            return Client::open(info.set_redis_settings(redis)).map_err(failed);
-        };
-        let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
-        let info = address.into_connection_info().map_err(failed)?.set_redis_settings(redis);
-        let client_tls = match &tls.identity {
-            Some((cert, key)) => Some(ClientTlsConfig {
-                client_cert: read("tls_cert", cert)?,
-                client_key: read("tls_key", key)?,
-            }),
-            None => None,
-        };
-        let root_cert = tls.ca.as_ref().map(|path| read("tls_ca", path)).transpose()?;
-        Client::build_with_tls(info, TlsCertificates { client_tls, root_cert }).map_err(failed)
+    /// Changes when the store is found at another server.
+    pub fn moves(&self) -> watch::Receiver<Option<Address>> {
+        self.server.subscribe()
     }
 
-    fn server(&self) -> String {
-        format!("{}:{}", self.settings.host, self.settings.port)
+    fn server(&self) -> Result<Address, OpenError> {
+        self.server.borrow().clone().ok_or(OpenError::Unserved)
     }
 
     fn lose(&self, generation: u64, problem: &str) {
         let mut state = self.lock();
         if state.generation == generation && state.connection.take().is_some() {
+            state.confirmer = None;
             debug!(problem, "the store failed");
             drop(state);
             self.lost.notify_one();
@@ -330,11 +342,4 @@ impl Link {
         // Nothing panics while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, OpenError> {
-    fs::read(path).map_err(|error| OpenError::Settings {
-        name,
-        problem: format!("{}: {error}", path.display()),
-    })
 }

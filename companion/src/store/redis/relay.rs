@@ -166,12 +166,13 @@ async fn listen(
     beat: &watch::Sender<u64>,
 ) -> Result<(), StoreError> {
     let failed = |error: &dyn ToString| StoreError(error.to_string());
+    let mut moves = link.moves();
     let mut subscriber = link.subscriber().await.map_err(|error| failed(&error))?;
     let own = format!("push:{}", link.scripts.replica);
     let log = link.scripts.key("log");
     for channel in ["push", "log", &own] {
         let subscribing = subscriber.subscribe(link.scripts.key(channel));
-        let subscribed = tokio::time::timeout(link.settings.timeout, subscribing).await;
+        let subscribed = tokio::time::timeout(link.timeout, subscribing).await;
         subscribed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     }
     let (mut asks, mut messages) = subscriber.split();
@@ -181,8 +182,9 @@ async fn listen(
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
+            _ = moves.changed() => return Err(StoreError("the store is elsewhere".into())),
             _ = quiet.tick() => {
-                let ping = tokio::time::timeout(link.settings.timeout, asks.ping::<redis::Value>());
+                let ping = tokio::time::timeout(link.timeout, asks.ping::<redis::Value>());
                 ping.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
                 continue;
             }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisResult, Script};
 
 use super::VERSION;
-use super::link::OpenError;
+use super::dial::OpenError;
 use crate::domain::group::{GroupLimits, GroupName};
 use crate::domain::key::hex;
 use crate::domain::same_user::{Bound, Over};
