@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use meshgate_client::{Flags, Frame};
@@ -38,6 +39,14 @@ pub mod fault {
     pub const HANG: &str = "hang";
     /// A push before the reply.
     pub const PUSH: &str = "push";
+    /// A reply whose body says that it is compressed, and is not.
+    pub const BAD_BODY: &str = "bad body";
+    /// The reply twice.
+    pub const TWICE: &str = "twice";
+    /// A request of the server's own before the reply.
+    pub const REQUEST: &str = "request";
+    /// 24 MB of pushes before the reply.
+    pub const FLOOD: &str = "flood";
 }
 
 /// A server that is stopped with its owner.
@@ -125,10 +134,16 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
         if hangs {
             continue;
         }
-        if command == command::LOGIN && body == b"stranger" {
-            let refused = Frame { status: 16, ..Frame::request(command, sequence, body) };
+        if command == command::LOGIN && (body == b"stranger" || body == b"unwelcome") {
+            let refused = Frame { status: 16, ..Frame::request(command, sequence, body.clone()) };
             let flags = Flags::REPLY.with(Flags::ERROR);
             stream.write_all(&Frame { flags, ..refused }.encode()).await?;
+            if body == b"unwelcome" {
+                // About when the other side closes, sooner or later each time.
+                let after = seen.connections.load(Ordering::Relaxed) % 12;
+                tokio::time::sleep(Duration::from_millis(after as u64)).await;
+                return close(stream).await;
+            }
             continue;
         }
         let mut wanted = String::new();
@@ -170,6 +185,19 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>) -> Result<()> {
                 let line = Line { player_id: 0, text: "news".into() }.encode_to_vec();
                 let push = reply(command::LINE, 0, Flags::PUSH, &line);
                 [push, good].concat()
+            }
+            fault::BAD_BODY => {
+                reply(command, sequence, Flags::REPLY.with(Flags::COMPRESSED), b"not zlib")
+            }
+            fault::TWICE => [&good[..], &good].concat(),
+            fault::REQUEST => [reply(command, sequence, Flags::NONE, &body), good].concat(),
+            fault::FLOOD => {
+                let line = Line { player_id: 0, text: "x".repeat(60_000) }.encode_to_vec();
+                let push = reply(command::LINE, 0, Flags::PUSH, &line);
+                for _ in 0..400 {
+                    stream.write_all(&push).await?;
+                }
+                good
             }
             _ => good,
         };

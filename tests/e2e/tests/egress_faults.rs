@@ -108,6 +108,45 @@ async fn replies_that_are_wrong_fail_their_call_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replies_that_cannot_be_read_fail_and_what_nobody_waits_for_is_dropped() -> Result<()> {
+    let compression = [
+        (r#""error": 3}}}"#, r#""error": 3, "compressed": 4}}}"#),
+        (
+            r#""byte_order": "big","#,
+            r#""byte_order": "big", "compression": { "algorithm": "zlib" },"#,
+        ),
+    ];
+    let mut scene = Scene::start(&[&[ONCE], &compression[..]].concat()).await?;
+    let counter = "upstream_errors_total.kind.bad_compression";
+    assert_eq!(scene.suffers(fault::BAD_BODY, counter).await?.status(), Some(13));
+    for (fault, counter) in [
+        (fault::TWICE, "upstream_errors_total.kind.unknown_sequence"),
+        (fault::REQUEST, "upstream_errors_total.kind.unsolicited"),
+    ] {
+        let found = scene.suffers(fault, counter).await?;
+        assert_eq!(found, Outcome::Status(0, String::new(), asking(fault)));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_does_not_read_its_messages_loses_its_stream_alone() -> Result<()> {
+    let mut scene = Scene::start(&[ONCE]).await?;
+    let caller = scene.caller().await?;
+    let (listening, mut request) = caller.begin("/demo.v1.Hall/Listen", &[]).await?;
+    request.send_data(framed(&Empty {}.encode_to_vec()).into(), true)?;
+    // Its window is full, and 16 MiB wait, before the last of these.
+    let flood = caller.call(ECHO, &[], &asking(fault::FLOOD)).await?;
+    assert_eq!(flood, Outcome::Status(0, String::new(), asking(fault::FLOOD)));
+    match outcome(listening).await {
+        // In the middle of a message it can only be told by a reset.
+        Outcome::Broken(text) => assert!(text.contains("excessive load"), "{text}"),
+        found => assert_eq!(found.status(), Some(8), "RESOURCE_EXHAUSTED"),
+    }
+    scene.seen("limits_hit_total.limit.unread_responses").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_a_reply_ends_at_its_deadline_and_the_server_is_told() -> Result<()> {
     let scene = Scene::start(&[ONCE]).await?;
     let caller = scene.caller().await?;
@@ -206,7 +245,7 @@ async fn wrong_requests_get_their_status_and_the_server_hears_nothing() -> Resul
     let cases: [(&str, &str, Fields<'_>, &[u8], u16); 9] = [
         ("an unknown method", "/demo.v1.Echo/Sing", &[], b"\0\0\0\0\0", 12),
         ("compressed", ECHO, &[("grpc-encoding", "gzip")], b"\x01\0\0\0\x01x", 12),
-        ("two messages", ECHO, &[], &two, 13),
+        ("two messages", ECHO, &[], &two, 12),
         ("no message", ECHO, &[], b"", 13),
         ("half a message", ECHO, &[], b"\0\0\0\0\x05abc", 13),
         ("no prefix", ECHO, &[], b"\x07\0\0\0\0", 13),
@@ -236,6 +275,20 @@ async fn a_server_that_refuses_the_login_gets_no_calls() -> Result<()> {
     assert_eq!(scene.server.echoes(), 0);
     let counter = "wasmcustom.meshgate.logins_total.result.server_refused";
     scene.envoy.wait_stat(counter, 1)
+}
+
+/// Envoy tells of the server's end in two callbacks, between which nothing may go away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_closes_while_it_is_left_harms_nobody() -> Result<()> {
+    let unwelcome = (r#""body": "egress""#, r#""body": "unwelcome""#);
+    let scene = Scene::start(&[unwelcome]).await?;
+    for _ in 0..60 {
+        let found = scene.caller().await?.call(ECHO, &[], &asking("hello")).await?;
+        assert!(matches!(found, Outcome::Broken(_)), "{found:?}");
+    }
+    let log = scene.envoy.log();
+    assert!(!log.contains("panicked"), "{log}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

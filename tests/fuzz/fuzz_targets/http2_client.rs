@@ -1,7 +1,7 @@
 //! The client leg against whatever an upstream may send, whatever the caller does meanwhile.
 //!
-//! The input is a script. A byte says what happens next: a call starts, is cancelled, the bell
-//! rings, the output is drained, or the upstream sends. It sends raw bytes, or a frame whose head is
+//! The input is a script. A byte says what happens next: a call starts, is cancelled, a stream opens,
+//! a message goes out on it, its client ends it, the bell rings, the output is drained, or the upstream sends. It sends raw bytes, or a frame whose head is
 //! made right so that the fuzzer does not have to find lengths and stream numbers by itself. What
 //! was sent arrives when the script says so, in pieces as long as it says.
 //!
@@ -33,6 +33,8 @@ impl Caller {
             max_streams: 8,
             max_queued_calls: 4,
             max_queued_bytes: 4096,
+            max_open_bytes: 1000,
+            max_all_open_bytes: 2000,
             stream_window: 4096,
             connection_window: 65_535,
             max_idle_frames: 100,
@@ -49,6 +51,31 @@ impl Caller {
         assert_eq!(started.is_ok(), room);
         if let Ok(stream) = started {
             self.calls.push((stream, true));
+        }
+    }
+
+    fn open(&mut self) {
+        let room = self.leg.has_room();
+        let token = self.calls.len() as u32;
+        let opened = self.leg.open(token, &[], b"\x83\x86");
+        assert_eq!(opened.is_ok(), room);
+        if let Ok(stream) = opened {
+            self.calls.push((stream, true));
+        }
+    }
+
+    fn send(&mut self, which: usize, length: usize) {
+        if let Some((stream, alive)) = self.calls.get(which) {
+            let full = self.leg.is_full(*stream);
+            let sent = self.leg.send(*stream, &[&vec![0; length]]);
+            assert!(sent.is_err() || *alive && !full);
+        }
+    }
+
+    fn half_close(&mut self, which: usize) {
+        if let Some((stream, _)) = self.calls.get(which) {
+            self.leg.half_close(*stream);
+            assert!(self.leg.send(*stream, &[b"late"]).is_err());
         }
     }
 
@@ -105,9 +132,18 @@ fuzz_target!(|script: &[u8]| {
             // What was sent arrives: all of it, or a piece.
             36 => caller.hear(usize::MAX),
             37..=67 => caller.hear(usize::from(what - 36)),
-            // Raw bytes, up to 31.
-            68..=99 => {
-                let (bytes, rest) = left.split_at(usize::from(what - 68).min(left.len()));
+            68 => caller.open(),
+            69..=71 => {
+                let Some((&which, rest)) = left.split_first() else { break };
+                left = rest;
+                match what {
+                    69 => caller.half_close(usize::from(which % 16)),
+                    _ => caller.send(usize::from(which % 16), usize::from(which) * 10),
+                }
+            }
+            // Raw bytes, up to 27.
+            72..=99 => {
+                let (bytes, rest) = left.split_at(usize::from(what - 72).min(left.len()));
                 left = rest;
                 caller.wire.extend(bytes);
             }

@@ -43,6 +43,10 @@ struct Refusal {
     text: &'static str,
 }
 
+/// Said to a caller who streams.
+const MORE_THAN_ONE: &str =
+    "more than one message in a request: callers' streams do not reach private servers";
+
 impl ServerLeg {
     /// Begins a DATA frame, or one whose payload is dropped, and goes on with it.
     pub(super) fn begin_data<'i>(
@@ -169,7 +173,8 @@ impl ServerLeg {
         let refusal = match length(&stream.partial, max_message) {
             Err(refusal) => refusal,
             Ok(Some(length)) if stream.partial.len() > length => {
-                Refusal { code: Code::Internal, text: "more than one message in a unary request" }
+                // Whom gRPC's list of status codes names for it.
+                Refusal { code: Code::Unimplemented, text: MORE_THAN_ONE }
             }
             Ok(_) if self.partial_messages > self.limits.max_partial => {
                 Refusal { code: Code::ResourceExhausted, text: "too many request messages at once" }

@@ -148,7 +148,7 @@ fn messages_that_are_wrong_get_their_status() {
         ("none", last(1, b""), Code::Internal, "no%20message"),
         ("cut", last(1, b"\0\0\0\0\x05abc"), Code::Internal, "in%20the%20middle"),
         ("cut prefix", last(1, b"\0\0"), Code::Internal, "in%20the%20middle"),
-        ("two", last(1, &two), Code::Internal, "more%20than%20one"),
+        ("two", last(1, &two), Code::Unimplemented, "more%20than%20one"),
         ("compressed", last(1, b"\x01\0\0\0\0"), Code::Unimplemented, "compressed"),
         ("prefix", data(1, b"\x02\0\0\0\0"), Code::Internal, "wrong%20prefix"),
         ("large", data(1, &large[..9]), Code::ResourceExhausted, "larger"),
