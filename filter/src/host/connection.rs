@@ -127,7 +127,13 @@ impl StreamContext for Stream {
                 let _ = hostcalls::set_buffer(BufferType::UpstreamData, 0, size, to_client);
             }
             connection.bridge.client_output_sent(now, worker);
-            connection.settle(now, id, worker);
+            if end {
+                // Envoy tells of this end once more after the callback, and the stream has to be
+                // there for it: what is to be closed is closed by the next timer.
+                connection.carry_on(now, worker);
+            } else {
+                connection.settle(now, id, worker);
+            }
         });
         Action::Continue
     }
@@ -166,13 +172,17 @@ impl Connection {
     /// After anything but the client's own bytes: lets the bridge have the bytes that it had
     /// left in Envoy's buffer, and carries its output.
     pub fn settle(&mut self, now: Moment, _id: u32, worker: &mut Worker) {
+        self.carry_on(now, worker);
+        self.finish(now);
+    }
+
+    fn carry_on(&mut self, now: Moment, worker: &mut Worker) {
         let writes = !self.bridge.upstream_output().is_empty() || self.bridge.wants_resume();
         if self.writable && !self.closed && (writes || self.bridge.wants_input()) {
             let held =
                 if self.held { read(BufferType::DownstreamData, usize::MAX) } else { Vec::new() };
             self.take_in(now, &held, false, worker);
         }
-        self.finish(now);
     }
 
     /// It has to put bytes back into Envoy's buffer before Envoy reads on.

@@ -283,8 +283,9 @@ async fn a_server_that_closes_while_it_is_left_harms_nobody() -> Result<()> {
     let unwelcome = (r#""body": "egress""#, r#""body": "unwelcome""#);
     let scene = Scene::start(&[unwelcome]).await?;
     for _ in 0..60 {
-        let found = scene.caller().await?.call(ECHO, &[], &asking("hello")).await?;
-        assert!(matches!(found, Outcome::Broken(_)), "{found:?}");
+        // The connection may be gone before the call is made.
+        let found = scene.caller().await?.call(ECHO, &[], &asking("hello")).await;
+        assert!(!matches!(found, Ok(Outcome::Status(..))), "{found:?}");
     }
     let log = scene.envoy.log();
     assert!(!log.contains("panicked"), "{log}");
