@@ -51,6 +51,6 @@ pub mod command {
     pub const LINE: u32 = 1206;
     pub const CONVERSED: u32 = 1207;
     /// A further message of a stream, and the end of them.
-    pub const SEND: u32 = 1300;
-    pub const CLOSE: u32 = 1301;
+    pub const SEND: u32 = 8;
+    pub const CLOSE: u32 = 9;
 }

@@ -270,29 +270,94 @@ async fn a_push_to_a_group_reaches_fifty_clients_on_two_workers_in_one_order() -
     Ok(())
 }
 
+/// Bytes that compression cannot make small.
+fn noise(length: usize) -> Vec<u8> {
+    let mut random = 1_u64;
+    std::iter::repeat_with(|| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random.to_be_bytes()[0]
+    })
+    .take(length)
+    .collect()
+}
+
+impl Scene {
+    /// A client that reads nothing after its login and a first reply.
+    async fn deaf(&self) -> Result<(Connection, Target)> {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(16 << 10)?;
+        let (from, to) = socket.connect(self.envoy.private()?).await?.into_split();
+        let mut deaf = Connection::over(from, to);
+        let reply = deaf.login(&self.companion.ticket_login("deaf", &[])?).await?;
+        let target = Target::SessionId(reply.context("a session")?.session_id);
+        deaf.send(&Frame::request(command::ECHO, 1, vec![])).await?;
+        assert_eq!(deaf.receive().await?.context("the echo")?.sequence, 1);
+        Ok((deaf, target))
+    }
+
+    /// Pushes of 16 KiB, each with its number in front, one behind the other.
+    async fn flood(&self, target: &Target, pushes: u32) -> Result<()> {
+        let noise = noise(16 << 10);
+        let body = |number: u32| [&number.to_be_bytes()[..], &noise].concat();
+        let requests: Vec<_> =
+            (0..pushes).map(|number| request(target.clone(), NOTICE, &body(number))).collect();
+        let mut app = self.app.clone();
+        let mut answers = app.push_stream(tokio_stream::iter(requests)).await?.into_inner();
+        tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+        Ok(())
+    }
+}
+
+fn little_room(when_full: &str) -> (String, &'static str) {
+    let push = format!(r#""push": {{ "when_full": "{when_full}", "commands""#);
+    (push, r#""limits": { "max_unread": "64KiB", "bell_timeout": "60s" }, "statuses":"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_late_hears_the_last_pushes_where_the_oldest_make_room() -> Result<()> {
+    const PUSHES: u32 = 2000;
+    let (push, limits) = little_room("drop_oldest");
+    let edits = [(r#""push": { "commands""#, &*push), (r#""statuses":"#, limits)];
+    let mut scene = Scene::start("ticket.yaml", &edits).await?;
+    let (mut deaf, target) = scene.deaf().await?;
+    scene.flood(&target, PUSHES).await?;
+    let overtaken = "wasmcustom.meshgate.pushes_dropped_total.reason.overtaken";
+    scene.envoy.wait_for(overtaken, |envoy| Ok(envoy.stat(overtaken)?.unwrap_or(0) > 0))?;
+    let mut last = None;
+    while last != Some(PUSHES - 1) {
+        let frame = tokio::time::timeout(PATIENCE, deaf.receive()).await??;
+        let body = frame.context("the connection ended")?.into_body().context("a body")?;
+        let number = u32::from_be_bytes(body[..4].try_into()?);
+        assert!(last.is_none_or(|last| number > last), "{number} after {last:?}");
+        last = Some(number);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_closed_where_the_configuration_says_so() -> Result<()> {
+    let (push, limits) = little_room("close");
+    let edits = [(r#""push": { "commands""#, &*push), (r#""statuses":"#, limits)];
+    let mut scene = Scene::start("ticket.yaml", &edits).await?;
+    let (_deaf, target) = scene.deaf().await?;
+    scene.flood(&target, 2000).await?;
+    scene.envoy.wait_stat("wasmcustom.meshgate.connections_closed_total.reason.slow_client", 1)?;
+    // Its session waits for it to come back.
+    let until = Instant::now() + PATIENCE;
+    while scene.push(target.clone(), NOTICE, b"x").await?.away == 0 {
+        assert!(Instant::now() < until);
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_gets_so_much_and_disturbs_nobody() -> Result<()> {
     const PUSHES: usize = 2000;
     let edits = [(r#""statuses":"#, r#""limits": { "max_unread": "64KiB" }, "statuses":"#)];
     let mut scene = Scene::start("ticket.yaml", &edits).await?;
     let reader = scene.login(&scene.companion.ticket_login("reader", &[])?).await?;
-    let socket = tokio::net::TcpSocket::new_v4()?;
-    socket.set_recv_buffer_size(16 << 10)?;
-    let (from, to) = socket.connect(scene.envoy.private()?).await?.into_split();
-    let mut deaf = Connection::over(from, to);
-    let reply = deaf.login(&scene.companion.ticket_login("deaf", &[])?).await?;
-    let target = Target::SessionId(reply.context("a session")?.session_id);
-    deaf.send(&Frame::request(command::ECHO, 1, vec![])).await?;
-    assert_eq!(deaf.receive().await?.context("the echo")?.sequence, 1);
-
-    // Nothing that compression could make small.
-    let mut random = 1_u64;
-    let large: Vec<u8> = std::iter::repeat_with(|| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        random.to_be_bytes()[0]
-    })
-    .take(16 << 10)
-    .collect();
+    let (_deaf, target) = scene.deaf().await?;
+    let large = noise(16 << 10);
     // All at once: what comes before the bell can be answered is too much for the bound.
     let requests: Vec<_> = (0..PUSHES).map(|_| request(target.clone(), NOTICE, &large)).collect();
     let mut app = scene.app.clone();

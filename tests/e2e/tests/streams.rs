@@ -42,6 +42,17 @@ fn repeat(body: &[u8], times: u32, millis: u32, code: u32) -> Vec<u8> {
     RepeatRequest { body: body.to_vec(), times, millis, code }.encode_to_vec()
 }
 
+/// Bytes that compression cannot make small.
+fn noise(length: usize) -> Vec<u8> {
+    let mut random = 1_u64;
+    std::iter::repeat_with(|| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random.to_be_bytes()[0]
+    })
+    .take(length)
+    .collect()
+}
+
 async fn next_push(client: &Client) -> Result<Frame> {
     let push = tokio::time::timeout(PATIENCE, client.next_push()).await;
     push.context("no push came in time")?.context("the connection ended")
@@ -132,14 +143,7 @@ async fn a_cancel_ends_a_stream_and_a_call() -> Result<()> {
 async fn a_slow_client_slows_its_stream_and_loses_nothing_of_it() -> Result<()> {
     let scene = Scene::start("direct.yaml", &[])?;
     let mut connection = scene.connection().await?;
-    // Nothing that compression could make small.
-    let mut random = 1_u64;
-    let body: Vec<u8> = std::iter::repeat_with(|| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        random.to_be_bytes()[0]
-    })
-    .take(16 * 1024)
-    .collect();
+    let body = noise(16 * 1024);
     let times = 2_000;
     connection.send(&Frame::request(command::REPEAT, 7, repeat(&body, times, 0, 0))).await?;
     // 32 MiB would come if nothing held them back.
@@ -155,6 +159,43 @@ async fn a_slow_client_slows_its_stream_and_loses_nothing_of_it() -> Result<()> 
         assert_eq!(EchoReply::decode(&push.into_body().context("a body")?[..])?.body, body);
     }
     assert_eq!(next_frame(&mut connection).await?.status, 0);
+    Ok(())
+}
+
+/// What stands in front of a reply is what was on its way when it was asked for, not the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_clients_calls_do_not_wait_for_the_whole_of_its_streams() -> Result<()> {
+    const STREAMS: u32 = 8;
+    let slow = (r#""deadline": "2s""#, r#""deadline": "60s""#);
+    let scene = Scene::start("direct.yaml", &[slow])?;
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(32 << 10)?;
+    let (reader, writer) = socket.connect(scene.envoy.private()?).await?.into_split();
+    let mut connection = Connection::over(reader, writer);
+    let body = noise(16 * 1024);
+    for sequence in 1..=STREAMS {
+        let request = Frame::request(command::REPEAT, sequence, repeat(&body, 2_000, 0, 0));
+        connection.send(&request).await?;
+    }
+    // It reads nothing until nothing moves.
+    let pushes = || scene.envoy.stat("wasmcustom.meshgate.pushes_total");
+    let (mut made, mut still) = (0, 0);
+    while still < 20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = pushes()?.unwrap_or_default();
+        still = if now == made && now > 0 { still + 1 } else { 0 };
+        made = now;
+    }
+    let echo = EchoRequest { body: b"x".to_vec() }.encode_to_vec();
+    connection.send(&Frame::request(command::ECHO, 100, echo)).await?;
+    let mut before = 0;
+    while next_frame(&mut connection).await?.sequence != 100 {
+        before += 1;
+    }
+    // With a window of 64 KiB for each stream: four messages of each, beside what the sockets and
+    // Envoy's buffers hold.
+    let on_the_way = made + u64::from(STREAMS) * 5 + 10;
+    assert!(before <= on_the_way, "{before} messages came first, {on_the_way} were on their way");
     Ok(())
 }
 

@@ -181,6 +181,7 @@ impl ClientLeg {
             let place = Place::Input(whole.get(PREFIX..).unwrap_or_default());
             return Step::Message { token, stream: StreamId(id), place };
         }
+        let window = self.limits.stream_window as usize;
         // Up to the whole prefix, then, once it says how much, up to the whole message.
         loop {
             let wanted = match prefix(&stream.partial, self.limits.max_message) {
@@ -194,6 +195,11 @@ impl ClientLeg {
             let missing = wanted.saturating_sub(stream.partial.len());
             if missing == 0 {
                 break;
+            }
+            let more = u32::try_from(wanted).unwrap_or(u32::MAX).saturating_sub(stream.extra);
+            if stream.partial.len() == PREFIX && wanted > window && more > 0 {
+                stream.extra = stream.extra.saturating_add(more);
+                frame::write_window_update(id, more, &mut self.output);
             }
             if chunk.is_empty() {
                 return Step::Again;
@@ -239,13 +245,18 @@ impl ClientLeg {
             return Some(self.end(id, Some(ErrorCode::ProtocolError), Code::Internal, text));
         }
         stream.received = stream.received.saturating_add(length);
-        if stream.received > self.limits.stream_window {
+        if stream.received > self.limits.stream_window.saturating_add(stream.extra) {
             let text = "more DATA than the stream's window admits";
             return Some(self.end(id, Some(ErrorCode::FlowControlError), Code::Internal, text));
         }
         if !end_stream && stream.received >= self.limits.stream_window / 2 && stream.received > 0 {
-            frame::write_window_update(id, stream.received, &mut self.output);
+            // Of these, some had their room made before.
+            let made = stream.received.saturating_sub(stream.extra);
+            stream.extra = stream.extra.saturating_sub(stream.received);
             stream.received = 0;
+            if made > 0 {
+                frame::write_window_update(id, made, &mut self.output);
+            }
         }
         None
     }

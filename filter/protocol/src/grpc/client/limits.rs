@@ -37,7 +37,9 @@ pub struct Limits {
     /// something is let through all the same.
     pub max_all_open_bytes: usize,
     /// Bytes of DATA that the upstream may send on one stream before we make room again, up to
-    /// 2^31-1. 1 MiB: a stream is never slowed down by a round trip of some milliseconds.
+    /// 2^31-1; room for a longer message is made as soon as its length is known. 64 KiB: as much of
+    /// each server stream may be on its way to a client that reads slowly, and whatever else it asks
+    /// for comes behind that.
     pub stream_window: u32,
     /// The same for the connection as a whole; not below 65,535, where HTTP/2 begins.
     pub connection_window: u32,
@@ -61,7 +63,7 @@ impl Default for Limits {
             max_queued_bytes: 1 << 20,
             max_open_bytes: 64 << 10,
             max_all_open_bytes: 256 << 10,
-            stream_window: 1 << 20,
+            stream_window: 64 << 10,
             connection_window: 16 << 20,
             max_idle_frames: 10_000,
         }

@@ -17,6 +17,9 @@ pub(super) struct Stream {
     pub phase: Phase,
     /// Bytes of DATA that came since our last WINDOW_UPDATE.
     pub received: u32,
+    /// Bytes that it may send beyond the usual window: room that was made for a long message and
+    /// is not used up.
+    pub extra: u32,
     /// A response message that has arrived in part, prefix included.
     pub partial: Vec<u8>,
     /// The part of the request that waits for windows, or is still to come.
@@ -60,7 +63,15 @@ impl Rest {
 
 impl Stream {
     pub fn new(token: u32, phase: Phase) -> Self {
-        Self { token, phase, received: 0, partial: Vec::new(), rest: None, announced: None }
+        Self {
+            token,
+            phase,
+            received: 0,
+            extra: 0,
+            partial: Vec::new(),
+            rest: None,
+            announced: None,
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn limits() -> Limits {
         max_queued_bytes: 2000,
         max_open_bytes: 500,
         max_all_open_bytes: 1200,
-        stream_window: 2000,
+        stream_window: 600,
         connection_window: 70_000,
         max_idle_frames: 300,
     }

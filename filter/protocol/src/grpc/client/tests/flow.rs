@@ -311,3 +311,52 @@ fn widening_by_zero_is_an_error_of_the_stream_or_of_the_connection() {
     assert_eq!(refused(&mut leg, &window_update(0, 1 << 31)), ErrorCode::ProtocolError);
     assert_eq!(refused(&mut narrow(10), &window_update(0, 0)), ErrorCode::ProtocolError);
 }
+
+/// An upstream that sends messages of these lengths as the windows admit, in frames of at most
+/// `frame` bytes. The most that it was ever admitted to send at once.
+fn honest(window: u32, lengths: &[usize], frame: usize) -> u64 {
+    let limits = Limits { stream_window: window, ..Limits::default() };
+    let mut leg = leg(&limits);
+    start(&mut leg, 0, b"");
+    heard(&mut leg, &answer(1));
+    leg.output().clear();
+    let all: Vec<u8> = lengths.iter().flat_map(|length| message(&vec![5; *length])).collect();
+    let (mut sent, mut admitted, mut most) = (0usize, u64::from(window), u64::from(window));
+    let mut messages = Vec::new();
+    while sent < all.len() {
+        let length = frame.min(all.len() - sent).min(admitted as usize);
+        assert!(length > 0, "stuck after {sent} of {} bytes", all.len());
+        messages.extend(heard(&mut leg, &data(1, &all[sent..sent + length])));
+        sent += length;
+        admitted -= length as u64;
+        for (head, load) in written(&mut leg) {
+            if head.kind == Kind::WindowUpdate && head.stream == 1 {
+                admitted += u64::from(u32::from_be_bytes(load.try_into().unwrap()));
+            }
+        }
+        most = most.max(admitted);
+    }
+    let expected = lengths.iter().map(|length| Said::Message(0, vec![5; *length]));
+    assert!(messages.into_iter().eq(expected));
+    most
+}
+
+#[test]
+fn a_long_message_gets_room_at_once_and_short_ones_no_more_than_the_window() {
+    assert_eq!(honest(65_536, &[1000; 400], 16_384), 65_536);
+    let most = honest(65_536, &[1_000_000, 10, 2_000_000], 16_384);
+    assert!((2_000_000..2_100_000).contains(&most), "{most}");
+    assert!(honest(65_536, &[65_000; 40], 16_384) <= 65_536);
+}
+
+proptest::proptest! {
+    #[test]
+    fn an_upstream_that_keeps_to_its_windows_is_neither_stuck_nor_refused(
+        window in 1u32..3000,
+        lengths in proptest::collection::vec(0usize..8000, 1..12),
+        frame in 1usize..5000,
+    ) {
+        let longest = lengths.iter().max().copied().unwrap_or(0) as u64;
+        assert!(honest(window, &lengths, frame) <= 2 * (u64::from(window) + longest + 5));
+    }
+}

@@ -15,7 +15,7 @@ fn preface_settings_and_window_are_there_before_anything_else() {
     assert_eq!(frames[0].0.kind, Kind::Settings);
     assert_eq!(
         frames[0].1,
-        [[0, 1, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0], [0, 4, 0, 0x10, 0, 0], [0, 6, 0, 0, 0x40, 0],]
+        [[0, 1, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0], [0, 4, 0, 1, 0, 0], [0, 6, 0, 0, 0x40, 0],]
             .concat()
     );
     assert_eq!((frames[1].0.kind, frames[1].0.stream), (Kind::WindowUpdate, 0));
