@@ -83,6 +83,21 @@ impl Layout {
         }
     }
 
+    /// Makes the bytes of checksums zero, as a seal authenticates them.
+    pub(super) fn clear_checksums(&self, raw: &mut [u8], header: usize, body: usize) {
+        if self.checksums.is_empty() {
+            return;
+        }
+        let spans = self.spans(raw.get(..header).unwrap_or_default());
+        let declared = self.declared_len(&spans);
+        let parts = Parts { spans: &spans, declared, header, body };
+        for checksum in &self.checksums {
+            if let Some(place) = room(raw, parts.place(checksum)) {
+                place.fill(0);
+            }
+        }
+    }
+
     fn declared_len(&self, spans: &Spans) -> usize {
         self.header.last().map_or(0, |field| spans.end(&field.slot))
     }

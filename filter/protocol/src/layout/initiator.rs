@@ -53,6 +53,26 @@ impl Layout {
         }
     }
 
+    /// A number for the command of a reply to `request`, to be held against [`Self::command_key`].
+    pub fn reply_key(&self, request: Command<'_>) -> u64 {
+        match request {
+            Command::Number(number) => self.command_key(self.reply_to_number(number)),
+            Command::Text(text) => {
+                let (reply, suffix) = self.reply_to_text(text);
+                let Command::Text(first) = reply else { return 0 };
+                text_key([first, suffix])
+            }
+        }
+    }
+
+    /// A number for a command: itself, or what stands for its text.
+    pub fn command_key(&self, command: Command<'_>) -> u64 {
+        match command {
+            Command::Number(number) => number,
+            Command::Text(text) => text_key([text, &[]]),
+        }
+    }
+
     /// The value that `text` stands for in the reserved header field of this name, as
     /// [`FieldValue::write_ascii`] writes it: integers in decimal, bytes in hexadecimal.
     pub fn given(&self, name: &str, text: &[u8]) -> Result<Given, EncodeError> {
@@ -94,6 +114,13 @@ impl Layout {
         self.check_value(name, &value)?;
         Ok(given)
     }
+}
+
+/// FNV-1a, 64 bits.
+fn text_key(parts: [&[u8]; 2]) -> u64 {
+    parts.into_iter().flatten().fold(0xcbf2_9ce4_8422_2325_u64, |key, byte| {
+        (key ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Two hexadecimal digits a byte.
@@ -186,5 +213,9 @@ mod tests {
         assert!(chat.answers(Command::Text(&reply), Command::Text(b"say")));
         assert!(!chat.answers(Command::Text(b"other"), Command::Text(b"say")));
         assert_eq!(same.max_sequence(), 65_535);
+        let key = |text| chat.command_key(Command::Text(text));
+        assert_eq!(chat.reply_key(Command::Text(b"say")), key(&reply[..]));
+        assert_ne!(chat.reply_key(Command::Text(b"say")), key(b"say"));
+        assert_eq!(next.reply_key(Command::Number(7)), next.command_key(Command::Number(8)));
     }
 }

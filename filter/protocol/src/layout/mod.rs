@@ -26,6 +26,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use encode::{Onward, Stamp};
 pub use error::{EncodeError, FrameError, SealError};
 pub use frame::{
     Command, Decoded, FieldValue, Flags, Frame, FrameSeal, OwnedCommand, Push, Reply, Request,

@@ -7,6 +7,7 @@ use super::super::slot::{
     MAX_HEADER_FIELDS, MAX_VARINT, Shape, Slot, Spans, push_int, push_padded_varint, push_text,
     raw_width, varint_width,
 };
+use super::onward::Source;
 
 /// More often than this no header grows: each trial makes a LEB128 length longer, by at least
 /// a byte of its ten.
@@ -26,6 +27,9 @@ pub(super) struct Values<'a> {
     /// is no request.
     pub(super) echoed: Option<&'a [u8]>,
     pub(super) fields: &'a [(&'a str, FieldValue<'a>)],
+    /// The frame that goes on, where it is one that came: its bytes stand wherever nothing above
+    /// says otherwise.
+    pub(super) source: Option<Source<'a>>,
     pub(super) extension: &'a [u8],
 }
 
@@ -111,6 +115,8 @@ impl Layout {
                         out.extend_from_slice(bytes);
                     } else if let Some(value) = given(field, values) {
                         value.push(out, field.slot);
+                    } else if let Some(source) = &values.source {
+                        out.extend_from_slice(source.reserved(field));
                     } else {
                         out.extend_from_slice(&field.fill);
                     }
@@ -194,14 +200,17 @@ impl Layout {
                 field: field.name.clone(),
                 value: i128::from(values.status),
             }),
-            Part::Kind => Ok(self.kind.as_ref().map_or(0, |kind| kind.write(values.flags))),
+            Part::Kind => Ok(match &values.source {
+                Some(source) if source.keeps_kind => source.number(field),
+                _ => self.kind.as_ref().map_or(0, |kind| kind.write(values.flags)),
+            }),
             Part::Flags { index } => {
                 let others = match take_echo(field, echoed) {
                     Some(bytes) => {
                         let slot = Slot { index: 0, offset: 0, ..field.slot };
                         slot.number(bytes, &Spans::Fixed)
                     }
-                    None => 0,
+                    None => values.source.as_ref().map_or(0, |source| source.number(field)),
                 };
                 let bits = self.flags.get(usize::from(index));
                 Ok(bits.map_or(0, |bits| bits.write(values.flags, others)))

@@ -3,6 +3,7 @@
 mod command;
 mod fields;
 mod header;
+mod onward;
 mod prepared;
 
 use super::error::EncodeError;
@@ -11,6 +12,7 @@ use super::plan::Layout;
 use super::seed::ReplySeed;
 use super::slot::{raw_width, store};
 use header::Values;
+pub use onward::{Onward, Stamp};
 pub(super) use prepared::Prepared;
 
 /// A body in parts: the status before it, if that is where it goes, and what was given.
@@ -57,6 +59,7 @@ impl Layout {
             flags: Flags::REPLY.with_if(reply.error, Flags::ERROR),
             echoed: Some(echoed),
             fields: &[],
+            source: None,
             extension,
         };
         let mut status = [0_u8; 8];
@@ -89,6 +92,7 @@ impl Layout {
             flags: Flags::PUSH.with_if(push.error, Flags::ERROR),
             echoed: None,
             fields: &[],
+            source: None,
             extension: &[],
         };
         self.encode(values, Body { status: &[], parts: push.body }, push.compress, seal, out)
@@ -113,6 +117,7 @@ impl Layout {
             flags: Flags::NONE.with_if(request.one_way, Flags::ONE_WAY),
             echoed: None,
             fields: request.fields,
+            source: None,
             extension: request.extension,
         };
         self.encode(values, Body { status: &[], parts: request.body }, request.compress, seal, out)

@@ -7,7 +7,7 @@ use super::random::{Choices, layout};
 use super::*;
 use crate::layout::plan::{Part, ReplyCommand};
 use crate::layout::{
-    Command, Correlation, EncodeError, FieldValue, Flags, LayoutSpec, Push, Reply, Request,
+    Command, Correlation, EncodeError, FieldValue, Flags, LayoutSpec, Onward, Push, Reply, Request,
 };
 
 fn choices() -> impl Strategy<Value = Vec<u8>> {
@@ -180,8 +180,47 @@ fn round_trip(bytes: &[u8]) -> TestCaseResult {
     prop_assert_eq!(frame.raw.len(), frame.header.len() + frame.body.len() + frame.trailer.len());
     same_body(&layout, &frame, &sent, 0, Flags::NONE.with_if(one_way, Flags::ONE_WAY))?;
 
+    passed_on(&layout, &frame, &sent, choices.bits())?;
     answered(&layout, &frame, &sent)?;
     pushed(&layout, &sent)
+}
+
+/// A frame goes on as it came, but for what is said to differ.
+fn passed_on(layout: &Layout, frame: &Frame<'_>, sent: &Material, bits: u64) -> TestCaseResult {
+    let opened =
+        if sent.seal { ToySeal::open(layout, frame).unwrap() } else { frame.body.to_vec() };
+    let same = Onward { sequence: frame.sequence, body: &opened, one_way: false, stamps: &[] };
+    let mut plain = vec![0xee];
+    let frame = &Frame { body: &opened, ..*frame };
+    layout.encode_onward(frame, same, None, &mut plain).unwrap();
+    prop_assert_eq!(plain.remove(0), 0xee);
+    prop_assert!(sent.seal || plain == frame.raw);
+    let plain = whole(layout, &plain);
+    prop_assert_eq!(plain.flags, frame.flags.without(Flags::SEALED));
+    prop_assert_eq!(plain.body, &opened);
+
+    let mut sealed = Vec::new();
+    let mut seal = sent.seal.then_some(ToySeal);
+    let seal = seal.as_mut().map(|seal| seal as &mut dyn FrameSeal);
+    layout.encode_onward(&plain, same, seal, &mut sealed).unwrap();
+    prop_assert!(sealed == frame.raw);
+
+    let sequence = bits & layout.sequence.map_or(0, |slot| slot.shape.mask());
+    let reserved = layout.header.iter().find(|field| field.part == Part::Reserved);
+    let stamp = reserved.map(|field| layout.stamp(&field.name, None).unwrap());
+    let mut other = Vec::new();
+    let changed = Onward { sequence, body: &opened, one_way: false, stamps: stamp.as_slice() };
+    layout.encode_onward(&plain, changed, None, &mut other).unwrap();
+    let other = whole(layout, &other);
+    prop_assert_eq!(other.sequence, sequence);
+    prop_assert_eq!((other.command, other.status), (frame.command, frame.status));
+    prop_assert_eq!((other.body, other.extension()), (&opened[..], frame.extension()));
+
+    let mut silent = Vec::new();
+    layout.encode_onward(&plain, Onward { one_way: true, ..same }, None, &mut silent).unwrap();
+    let flags = plain.flags.with_if(layout.expresses().one_way(), Flags::ONE_WAY);
+    prop_assert_eq!(whole(layout, &silent).flags, flags);
+    Ok(())
 }
 
 fn answered(layout: &Layout, request: &Frame<'_>, sent: &Material) -> TestCaseResult {
