@@ -24,7 +24,9 @@ pub mod connection;
 pub mod egress;
 #[cfg(target_os = "wasi")]
 mod host;
+pub mod initiator;
 pub mod metrics;
+pub mod relay;
 pub mod route;
 pub mod session;
 pub mod time;

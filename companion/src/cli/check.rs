@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use meshgate_filter::config::{Config, schema};
+use meshgate_filter::config::{Config, Direction, schema};
 use meshgate_filter::protocol::layout::Layout;
 
 /// Reads filter configurations (the plugin's JSON document: `pluginConfig` of a WasmPlugin) as the
@@ -57,9 +57,10 @@ fn configuration(document: &[u8]) -> Result<String, Vec<String>> {
         Some(login) => format!("{:?} logins", login.mode).to_lowercase(),
         None => "no logins".to_owned(),
     };
-    let login = match &config.egress {
-        Some(_) => "to a private server".to_owned(),
-        None => login,
+    let login = match config.direction {
+        Direction::Ingress => login,
+        Direction::Egress => "to a private server".to_owned(),
+        Direction::Relay => format!("{login}, to a private server"),
     };
     let routes = config.routes.len();
     let calls = if routes == 1 { "1 call".to_owned() } else { format!("{routes} calls") };

@@ -20,6 +20,9 @@ use super::{Bridge, Upstream};
 impl Bridge {
     /// Turns what the service sent into replies.
     pub(super) fn read_events(&mut self, now: Moment, data: &[u8], worker: &mut Worker) {
+        if self.leg.relay().is_some() {
+            return self.read_relayed(now, data, worker);
+        }
         let terms = Rc::clone(&self.terms);
         let mut input = data;
         loop {
@@ -95,7 +98,13 @@ impl Bridge {
         self.account(now, &call, code, worker);
     }
 
-    fn end_call(&mut self, now: Moment, token: u32, status: Status, worker: &mut Worker) {
+    pub(super) fn end_call(
+        &mut self,
+        now: Moment,
+        token: u32,
+        status: Status,
+        worker: &mut Worker,
+    ) {
         let Some(call) = self.calls.remove(token) else { return };
         let status = if status.code == Code::Cancelled
             && call.deadline.is_some_and(|deadline| deadline <= now)
@@ -118,7 +127,7 @@ impl Bridge {
         worker: &mut Worker,
     ) {
         if let Some(call) = self.calls.get_mut(token) {
-            self.leg.cancel(call.stream);
+            self.leg.cancel(call.stream, now);
             self.end_call(now, token, status, worker);
         }
     }
@@ -137,7 +146,7 @@ impl Bridge {
         self.call_deadline = self.calls.next_deadline();
     }
 
-    fn account(&mut self, now: Moment, call: &Call, code: Code, worker: &mut Worker) {
+    pub(super) fn account(&mut self, now: Moment, call: &Call, code: Code, worker: &mut Worker) {
         if self.calls.is_empty() {
             self.call_deadline = None;
         }
@@ -160,14 +169,21 @@ impl Bridge {
         }
     }
 
-    fn reply_status(&mut self, call: &Call, status: &Status, worker: &mut Worker) {
+    pub(super) fn reply_status(&mut self, call: &Call, status: &Status, worker: &mut Worker) {
         let private = self.terms.config.statuses.private(status.code);
         let text =
             if self.terms.config.statuses.error_text { status.message.as_bytes() } else { &[] };
         self.reply(call, private, true, text, worker);
     }
 
-    fn reply(&mut self, call: &Call, status: i64, error: bool, body: &[u8], worker: &mut Worker) {
+    pub(super) fn reply(
+        &mut self,
+        call: &Call,
+        status: i64,
+        error: bool,
+        body: &[u8],
+        worker: &mut Worker,
+    ) {
         let Some(seed) = &call.seed else { return };
         let compress =
             self.terms.config.routes.route(call.route).is_some_and(|route| route.compress_reply);
@@ -198,8 +214,15 @@ impl Bridge {
             }
             return;
         }
-        order.advance();
         self.write_reply(seed, reply, worker);
+        self.turn_over(worker);
+    }
+
+    /// The oldest turn's reply is written: those behind it may be there already.
+    pub(super) fn turn_over(&mut self, worker: &mut Worker) {
+        if let Some(order) = &mut self.order {
+            order.advance();
+        }
         while let Some(held) = self.order.as_mut().and_then(|order| order.release()) {
             let Held { seed, status, error, body, compress } = held;
             self.write_reply(&seed, Reply { status, error, body: &[&body], compress }, worker);

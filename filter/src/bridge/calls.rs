@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::protocol::grpc::client::StreamId;
 use crate::protocol::layout::ReplySeed;
 use crate::time::Moment;
+
+use super::leg::Carried;
 
 /// A call that the service has not ended yet.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub struct Call {
     pub sequence: u64,
     /// The index of its route.
     pub route: u16,
-    pub stream: StreamId,
+    pub stream: Carried,
     pub started: Moment,
     pub deadline: Option<Moment>,
     /// Its messages are pushed as they come.
@@ -163,6 +164,10 @@ impl Calls {
 
     pub fn next_deadline(&self) -> Option<Moment> {
         self.slots.iter().flatten().filter_map(Call::due).min()
+    }
+
+    pub fn last_deadline(&self) -> Option<Moment> {
+        self.slots.iter().flatten().filter_map(|call| call.deadline).max()
     }
 
     fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {

@@ -43,13 +43,14 @@ impl Bridge {
         let Some(route) = terms.config.routes.route(call.route) else { return Ok(()) };
         let pass =
             self.session.pass(&route.access).map_err(|denied| (denied.status(), "denied"))?;
+        let Some((leg, stream)) = self.leg.stream(call.stream) else { return Ok(()) };
         call.touched = now;
         let mut plain = std::mem::take(&mut worker.scratch.plain);
         let sent = open_body(terms, route, frame, &mut plain).and_then(|body| {
             if part == Part::Close && body.is_empty() {
                 return Ok(());
             }
-            let sent = forward_message(pass, &mut self.leg, call.stream, route, body);
+            let sent = forward_message(pass, leg, stream, route, body);
             sent.map_err(|error| {
                 let code = match error {
                     SendError::Full | SendError::TooLarge => Code::ResourceExhausted,
@@ -60,7 +61,7 @@ impl Bridge {
         });
         worker.scratch.plain = plain;
         if part == Part::Close && sent.is_ok() {
-            self.leg.half_close(call.stream);
+            leg.half_close(stream);
             call.request = Request::Ended;
         }
         sent

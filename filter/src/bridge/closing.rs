@@ -93,6 +93,10 @@ impl Bridge {
             && self.heard
             && !self.to_client.is_empty()
         {
+            if let Some(relay) = self.leg.relay().filter(|_| self.upstream == Upstream::Unopened) {
+                // It is not the server that is asked for a sign of life.
+                relay.server.login_refused();
+            }
             self.open_upstream(Some(cluster));
         }
         // Without a byte from the client, or without an upstream, nothing can ring. The last word

@@ -7,6 +7,7 @@ use crate::protocol::grpc::client::{ClientLeg, SendError, StartError, StreamId};
 use crate::protocol::grpc::hpack::encoder::encode_literal;
 use crate::protocol::grpc::request::identity_part;
 use crate::protocol::layout::{Frame, FrameError};
+use crate::relay::Passing;
 use crate::route::{Codec, Meaning, Route};
 use crate::session::Pass;
 use crate::time::Moment;
@@ -15,6 +16,7 @@ use crate::transcode::wrapped;
 use crate::worker::{Scratch, Worker};
 
 use super::calls::{Call, Request};
+use super::leg::{Carried, Leg};
 use super::{Bridge, HalfClose, Terms, Upstream};
 
 /// A request that will not be forwarded: what the client is told, and the word for metrics.
@@ -143,16 +145,15 @@ impl Bridge {
             }
         };
         let token = self.calls.next_token();
-        let started = forward(pass, &mut self.leg, token, terms, route, frame, body, worker);
+        let started = match &mut self.leg {
+            Leg::Grpc(leg) => forward(pass, leg, token, terms, route, frame, body, worker),
+            Leg::Private(relay) => {
+                let passing = Passing { terms, route, frame, plain: body, peer: &self.peer };
+                relay.ask(pass, token, passing).map(Carried::Private)
+            }
+        };
         worker.scratch.plain = plain;
-        let stream = started.map_err(|error| {
-            let code = match error {
-                StartError::Full => Code::ResourceExhausted,
-                StartError::GoingAway => Code::Unavailable,
-                StartError::TooLarge => Code::ResourceExhausted,
-            };
-            (Status::new(code, error.to_string()), "not_started")
-        })?;
+        let stream = started?;
 
         self.tally.calls = self.tally.calls.saturating_add(1);
         worker.metrics.add(Metric::CallsInFlight, 1);
@@ -179,8 +180,11 @@ impl Bridge {
             message: None,
         };
         self.call_deadline = [self.call_deadline, call.due()].into_iter().flatten().min();
-        self.calls.insert(call);
+        let token = self.calls.insert(call);
         self.open_upstream(config.upstream.cluster.as_deref());
+        if stream == Carried::Private(None) {
+            self.sent_one_way(now, token, worker);
+        }
         Ok(())
     }
 }
@@ -207,7 +211,7 @@ fn forward(
     frame: &Frame<'_>,
     body: &[u8],
     worker: &mut Worker,
-) -> Result<StreamId, StartError> {
+) -> Result<Carried, Refused> {
     let config = &terms.config;
     let Scratch { headers, .. } = &mut worker.scratch;
     headers.clear();
@@ -241,23 +245,32 @@ fn forward(
     let [path, common, fixed] = route.head.parts();
     let client = identity_part(identity.is_anonymous(), identity.metadata());
     let parts = [path, common, fixed, client];
+    let not_started = |error: StartError| {
+        let code = match error {
+            StartError::Full => Code::ResourceExhausted,
+            StartError::GoingAway => Code::Unavailable,
+            StartError::TooLarge => Code::ResourceExhausted,
+        };
+        (Status::new(code, error.to_string()), "not_started")
+    };
     if route.kind.stays_open() {
-        let stream = leg.open(token, &parts, headers)?;
+        let stream = leg.open(token, &parts, headers).map_err(not_started)?;
         // Who has an empty message for the service sends it by itself.
         if !body.is_empty() && send(leg, stream, route, body).is_err() {
             leg.cancel(stream);
-            return Err(StartError::Full);
+            return Err(not_started(StartError::Full));
         }
-        return Ok(stream);
+        return Ok(Carried::Grpc(stream));
     }
-    match route.codec {
+    let started = match route.codec {
         Codec::Protobuf => leg.start(token, &parts, headers, &[body]),
         Codec::Bytes => {
             let mut prefix = Vec::with_capacity(11);
             wrapped::prefix(body.len(), &mut prefix);
             leg.start(token, &parts, headers, &[&prefix, body])
         }
-    }
+    };
+    started.map(Carried::Grpc).map_err(not_started)
 }
 
 /// One more message of a client's stream, by the [`Pass`] that its session has now.

@@ -153,7 +153,7 @@ impl Bridge {
             worker.link.activate(now, self.id, hold);
             return Step::Next;
         }
-        if self.upstream == Upstream::Open && !self.leg.has_room() && !self.leg.is_draining() {
+        if self.upstream == Upstream::Open && !self.leg.has_room(terms) && !self.leg.is_draining() {
             return Step::Wait;
         }
         self.request(now, terms, frame, worker);
@@ -177,7 +177,7 @@ impl Bridge {
     ) -> Step {
         // Opening counts a frame, so it must not be tried before there is room for the result.
         let established = self.session.is_established();
-        if established && !self.leg.has_room() && !self.leg.is_draining() {
+        if established && !self.leg.has_room(terms) && !self.leg.is_draining() {
             return Step::Wait;
         }
         if self.is_behind() {

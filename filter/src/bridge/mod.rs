@@ -17,9 +17,11 @@ mod client_streams;
 mod closing;
 mod forward;
 mod intake;
+mod leg;
 mod order;
 mod output;
 mod push;
+mod relayed;
 mod signals;
 mod streams;
 mod tally;
@@ -32,7 +34,6 @@ use crate::call::{Code, Status};
 use crate::companion::{Answer, Outcome};
 use crate::config::Connect;
 use crate::metrics::{Labelled, Metric};
-use crate::protocol::grpc::client::{ClientLeg, StreamId};
 use crate::protocol::layout::{Correlation, ReplySeed};
 use crate::session::Session;
 use crate::session::rate::Bucket;
@@ -43,6 +44,7 @@ use bell::Bell;
 pub(crate) use calls::Calls;
 pub(crate) use closing::Closing;
 use intake::Parked;
+use leg::{Carried, Leg};
 use order::Order;
 pub(crate) use output::HalfClose;
 pub(crate) use tally::Tally;
@@ -74,7 +76,7 @@ pub struct Bridge {
     /// The client's address and port.
     peer: String,
     session: Session,
-    leg: ClientLeg,
+    leg: Leg,
     calls: Calls,
     /// Only where the layout has no sequence numbers.
     order: Option<Box<Order>>,
@@ -95,7 +97,7 @@ pub struct Bridge {
     /// The service has no room for a further call: the client's bytes wait.
     waiting: bool,
     /// The stream whose room the client's bytes wait for.
-    full_stream: Option<StreamId>,
+    full_stream: Option<Carried>,
     /// It is counted as one whose client is not read from.
     paused: bool,
     /// The client half-closed; passed on when its calls are through.
@@ -122,7 +124,7 @@ impl Bridge {
         };
         Self {
             id,
-            leg: ClientLeg::new(&terms.leg),
+            leg: Leg::new(&terms, now),
             peer,
             session,
             calls: Calls::default(),
@@ -179,6 +181,7 @@ impl Bridge {
         [
             rest,
             self.call_deadline,
+            self.leg.deadline(),
             self.bell.deadline(),
             self.session.deadline(),
             self.partial_since.map(|since| since.after(partial)),
@@ -217,6 +220,7 @@ impl Bridge {
             self.half_closed = HalfClose::Waiting;
             self.end_streams(now, worker);
         }
+        self.reach_server(now);
         let mut taken = self.take_in(now, data, worker);
         self.ring(now, worker);
         self.wrap_up(worker);
@@ -287,6 +291,7 @@ impl Bridge {
             worker.metrics.count(Labelled::UpstreamErrors, "bell_unanswered");
             self.close_silently("bell_unanswered");
         }
+        self.look_after_server(now, worker);
         if let Some(expired) = self.session.expire(now) {
             worker.metrics.count(Labelled::Logins, "timeout");
             self.leave(now, "login_timeout", expired.status(), worker);
@@ -353,7 +358,7 @@ impl Bridge {
     /// There is room for a further request, and for what is to be said to the client. A service
     /// that is going away has room for none, and none has to wait for that.
     fn has_room(&self) -> bool {
-        (self.leg.has_room() || self.leg.is_draining())
+        (self.leg.has_room(&self.terms) || self.leg.is_draining())
             && !self.is_behind()
             && self.full_stream.is_none_or(|stream| !self.leg.is_full(stream))
     }

@@ -4,6 +4,7 @@ use crate::metrics::Metric;
 use crate::time::Moment;
 use crate::worker::{Scratch, Worker};
 
+use super::leg::Leg;
 use super::{Bridge, Upstream};
 
 /// How far the client's half-close has got.
@@ -87,12 +88,20 @@ impl Bridge {
 
     /// Rings when something waits for the client that cannot leave by itself.
     pub(super) fn ring(&mut self, now: Moment, worker: &mut Worker) {
+        self.reach_server(now);
         let waits = !self.to_client.is_empty() || !self.pushes.is_empty();
         let waits = waits && self.upstream == Upstream::Open;
         if waits && !self.is_answered_soon() {
-            let rang =
-                self.bell.ring(&mut self.leg, now, self.terms.config.limits.bell_timeout.get());
-            worker.metrics.add(Metric::Bells, i64::from(rang));
+            let timeout = self.terms.config.limits.bell_timeout.get();
+            match &mut self.leg {
+                Leg::Grpc(leg) => {
+                    let rang = self.bell.ring(leg, now, timeout);
+                    worker.metrics.add(Metric::Bells, i64::from(rang));
+                }
+                Leg::Private(relay) => {
+                    relay.server.ring(now, self.calls.last_deadline(), worker);
+                }
+            }
         }
     }
 
@@ -105,6 +114,9 @@ impl Bridge {
 
     /// After every input: passes a half-close on, and gives back buffers that were not needed.
     pub(super) fn wrap_up(&mut self, worker: &mut Worker) {
+        if let Leg::Private(relay) = &mut self.leg {
+            relay.server.fill_tunnel();
+        }
         if self.half_closed == HalfClose::Waiting && self.calls.is_empty() {
             // What still waits for the client leaves when the service closes in turn.
             self.half_closed = HalfClose::Passing;

@@ -56,15 +56,19 @@ impl Bridge {
     ) {
         match written {
             Ok(()) => {
-                worker.metrics.add(Metric::FramesOut, 1);
-                worker.metrics.add(Metric::Pushes, 1);
-                self.tally.pushes = self.tally.pushes.saturating_add(1);
+                self.count_push(worker);
             }
             Err(text) => {
                 worker.metrics.count(Labelled::UpstreamErrors, "push_not_encodable");
                 self.fail_call(now, token, Status::new(Code::Internal, text), worker);
             }
         }
+    }
+
+    pub(super) fn count_push(&mut self, worker: &mut Worker) {
+        worker.metrics.add(Metric::FramesOut, 1);
+        worker.metrics.add(Metric::Pushes, 1);
+        self.tally.pushes = self.tally.pushes.saturating_add(1);
     }
 
     /// Ends every stream that goes on: a client that half-closed could not even end them itself.

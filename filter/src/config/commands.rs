@@ -127,9 +127,9 @@ fn forms() -> serde_json::Value {
         serde_json::json!({ "required": needed, "properties": refused })
     };
     serde_json::json!([
-        form(&["command", "method"], &["service", "methods", "first", "from", "to"]),
-        form(&["service", "methods"], &["command", "method", "from", "to"]),
-        form(&["from", "to", "method"], &["command", "service", "methods", "first"]),
+        form(&["command"], &["service", "methods", "first", "from", "to"]),
+        form(&["service", "methods"], &["command", "method", "from", "to", "server_command"]),
+        form(&["from", "to"], &["command", "service", "methods", "first", "server_command"]),
     ])
 }
 
@@ -142,8 +142,12 @@ with_options! {
     pub struct Entry {
         /// A single command.
         pub command: Option<CommandSpec>,
-        /// The full method that the command calls, `/package.Service/Method`.
+        /// The full method that the command calls, `/package.Service/Method`. With the direction
+        /// `relay` it is not needed: it names the command in logs and metrics.
         pub method: Option<String>,
+        /// With the direction `relay`: what a single command is to a server with a layout of its
+        /// own; by default the same.
+        pub server_command: Option<CommandSpec>,
         /// The service whose methods are listed, `package.Service`.
         pub service: Option<String>,
         /// The service's methods, by command or in the order of their commands.
@@ -205,11 +209,13 @@ with_options! {
     /// Where commands go that the table does not name. Without it they are answered with
     /// UNIMPLEMENTED.
     pub struct Otherwise {
-        /// The full method that they call, `/package.Service/Method`.
-        pub method: String,
+        /// The full method that they call, `/package.Service/Method`. Needed with the direction
+        /// `ingress`.
+        pub method: Option<String>,
         /// Hands the command on to the service under this metadata name, in decimal or as text; a
-        /// text that is not printable ASCII is answered with INVALID_ARGUMENT.
-        pub command_metadata: String,
+        /// text that is not printable ASCII is answered with INVALID_ARGUMENT. Needed with the
+        /// direction `ingress`.
+        pub command_metadata: Option<String>,
     }
 }
 

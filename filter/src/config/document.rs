@@ -3,7 +3,7 @@
 use super::Config;
 use super::command::CommandShape;
 use super::commands::{Defaults, Entry, Otherwise};
-use super::egress::{self, Direction, EgressConfig, FixedFrame, ServerSpec};
+use super::egress;
 use super::faults::Faults;
 use super::identity::IdentitySpec;
 use super::limits::Limits;
@@ -11,6 +11,8 @@ use super::metadata;
 use super::observe::{LogConfig, MetricsConfig};
 use super::push::{self, PushSpec};
 use super::read::Attempt;
+use super::relay;
+use super::server::{Direction, FixedFrame, ServerConfig, ServerSpec};
 use super::session::{Mode, SessionConfig, SessionSpec};
 use super::signals::{CancelSpec, HeartbeatConfig, HeartbeatSpec};
 use super::statuses::StatusesSpec;
@@ -30,23 +32,56 @@ fn companion_with_logins() -> serde_json::Value {
 
 /// What each direction needs and refuses; for the schema.
 #[cfg(feature = "schema")]
-fn by_direction() -> serde_json::Value {
-    serde_json::json!({
-        "if": { "properties": { "direction": { "const": "egress" } }, "required": ["direction"] },
-        "then": {
-            "properties": {
-                "session": false, "heartbeat": false, "companion": false, "upstream": false,
-                "otherwise": false, "identity": false, "push": false
+fn by_direction() -> [serde_json::Value; 3] {
+    let is = |names: &[&str]| {
+        serde_json::json!({
+            "properties": { "direction": { "enum": names } }, "required": ["direction"]
+        })
+    };
+    let method = serde_json::json!({ "items": { "anyOf": [
+        { "required": ["method"] }, { "required": ["methods"] }
+    ] } });
+    let otherwise = serde_json::json!({ "required": ["method", "command_metadata"] });
+    let authority = serde_json::json!({ "required": ["authority"] });
+    let own = serde_json::json!({ "properties": {
+        "layout": false, "cancel": false, "identity": false, "pushes": false
+    } });
+    [
+        serde_json::json!({
+            "if": is(&["egress"]),
+            "then": {
+                "properties": {
+                    "session": false, "heartbeat": false, "companion": false, "upstream": false,
+                    "otherwise": false, "identity": false, "push": false, "server": own
+                }
+            },
+            "else": { "required": ["session"] }
+        }),
+        serde_json::json!({
+            "if": is(&["relay"]),
+            "then": { "required": ["server"], "properties": { "identity": false } },
+            "else": { "properties": { "commands": method, "otherwise": otherwise } }
+        }),
+        serde_json::json!({
+            "if": is(&["egress", "relay"]),
+            "then": true,
+            "else": {
+                "required": ["upstream"],
+                "properties": { "server": false, "upstream": authority }
             }
-        },
-        "else": { "required": ["session", "upstream"], "properties": { "server": false } }
-    })
+        }),
+    ]
+}
+
+#[cfg(feature = "schema")]
+fn conditions() -> Vec<serde_json::Value> {
+    std::iter::once(companion_with_logins()).chain(by_direction()).collect()
 }
 
 object! {
     /// The configuration of MeshGate's filter for one listener (Istio's `pluginConfig`).
     #[derive(Clone, Debug, PartialEq)]
-    #[cfg_attr(feature = "schema", schemars(extend("allOf" = [companion_with_logins(), by_direction()])))]
+    #[cfg_attr(feature = "schema", schemars(extend("allOf" = conditions())))]
     pub struct Document {
         /// Where the JSON Schema lies, for editors; not used by MeshGate.
         pub schema as "$schema": Option<String>,
@@ -55,14 +90,15 @@ object! {
         pub direction: Direction = Direction::Ingress,
         /// The frames that clients, or the private server, speak.
         pub layout: Attempt<LayoutSpec>,
-        /// How clients log in, and how they are told to go. Needed with the direction `ingress`.
+        /// How clients log in, and how they are told to go. Needed with the directions `ingress` and
+        /// `relay`.
         pub session: Option<Attempt<SessionSpec>>,
-        /// What a private server is told besides calls. With the direction `egress` only.
+        /// What a private server is told besides calls. With the directions `egress` and `relay`.
         pub server: Option<Attempt<ServerSpec>>,
         /// The frame by which a client shows that it is alive, answered by the filter itself.
         pub heartbeat: Option<Attempt<HeartbeatSpec>>,
         /// The frame by which a client gives up a call or ends a stream; with the direction
-        /// `egress`, the one that tells the server that a call is given up.
+        /// `egress`, the one that tells the server that a call is given up; with `relay` it is both.
         pub cancel: Option<Attempt<CancelSpec>>,
         /// What services may push to clients through the companion, without a stream to them.
         /// Without it no push is taken.
@@ -100,10 +136,13 @@ impl Document {
     /// Parts that could not be read have told so already, and what depends on them is left out.
     pub fn compile(self, faults: &mut Faults) -> Option<Config> {
         let to_server = self.direction == Direction::Egress;
-        if to_server {
-            egress::refuse_keys(&self, faults);
-        } else {
-            self.check_ingress(faults);
+        match self.direction {
+            Direction::Egress => egress::refuse_keys(&self, faults),
+            Direction::Relay => {
+                self.check_present(&["session", "server"], faults);
+                relay::refuse_keys(&self, faults);
+            }
+            Direction::Ingress => self.check_ingress(faults),
         }
         let layout_spec = self.layout.0;
         let shape = layout_spec.as_ref().and_then(CommandShape::of);
@@ -151,22 +190,56 @@ impl Document {
             faults.under("cancel", |faults| cancel.compile(shape, in_order, faults))
         });
 
-        let mut egress = None;
-        let (session, upstream, shape) = if to_server {
-            let server = part(self.server);
-            let shape = shape?;
-            if let Some(layout) = &layout {
+        let mut server = None;
+        let mut own = None;
+        let (session, upstream, shape) = match self.direction {
+            Direction::Egress => (SessionConfig::none(), UpstreamConfig::none(), shape?),
+            Direction::Relay => (session?, upstream.unwrap_or_else(UpstreamConfig::none), shape?),
+            Direction::Ingress => (session?, upstream?, shape?),
+        };
+        let mut relay = None;
+        if self.direction != Direction::Ingress {
+            let read = self.server.and_then(|server| server.0);
+            if let Some(spec) = read.as_ref().filter(|_| self.direction == Direction::Relay) {
+                faults.under("server", |faults| relay::check_bell(spec, faults));
+            }
+            let spec = read.unwrap_or_default();
+            let relays = self.direction == Direction::Relay;
+            faults.under("server", |faults| {
+                if relays {
+                    own = relay::own_layout(&spec, faults);
+                } else {
+                    relay::refuse_server_keys(&spec, faults);
+                }
+                let of_server = own.as_ref().map(|(layout, _)| layout).or(layout.as_ref());
+                let its_shape = own.as_ref().map_or(shape, |(_, shape)| *shape);
+                let mut compiled = spec.compile(its_shape, of_server, faults);
+                if let (true, Some(layout_spec)) = (relays, layout_spec.as_ref()) {
+                    let around = relay::Surroundings {
+                        mode,
+                        layout: layout_spec,
+                        shape,
+                        compiled: layout.as_ref(),
+                        cancel: cancel.as_ref(),
+                        reserved: &meant_otherwise(&session, heartbeat.as_ref(), cancel.as_ref()),
+                    };
+                    let shape_of_server = own.as_ref().map(|(_, shape)| *shape);
+                    relay = Some((
+                        relay::compile(spec, own.take(), &around, &mut compiled, faults),
+                        shape_of_server,
+                    ));
+                }
+                server = Some(compiled);
+            });
+            let relayed = relay.as_ref().and_then(|(relay, _)| relay.layout.as_ref());
+            if let Some(layout) = relayed.or(layout.as_ref()) {
                 egress::check_sequences(layout, &limits, faults);
             }
-            egress = Some(
-                faults.under("server", |faults| server.compile(shape, layout.as_ref(), faults)),
-            );
-            (SessionConfig::none(), UpstreamConfig::none(), shape)
-        } else {
-            (session?, upstream?, shape?)
-        };
-        let server_frame = |frame: fn(&EgressConfig) -> Option<&FixedFrame>| {
-            egress.as_ref().and_then(frame).map(|frame| &frame.command)
+        }
+        let relay_shape = relay.as_ref().map(|(_, own)| own.unwrap_or(shape));
+        let server_frame = |frame: fn(&ServerConfig) -> Option<&FixedFrame>| {
+            let server = server.as_ref().filter(|_| to_server);
+            server.and_then(frame).map(|frame| &frame.command)
         };
         let push = self.push.filter(|_| !to_server).and_then(|push| push.0);
         let push = push.zip(layout_spec.as_ref());
@@ -180,8 +253,8 @@ impl Document {
             faults.under("push", |faults| push.compile(around, faults))
         });
         let reserved = [
-            ("server.login.command", server_frame(|egress| egress.login.as_ref())),
-            ("server.heartbeat.command", server_frame(|egress| egress.heartbeat.as_ref())),
+            ("server.login.command", server_frame(|server| server.login.as_ref())),
+            ("server.heartbeat.command", server_frame(|server| server.heartbeat.as_ref())),
             ("session.login.command", session.login.as_ref().map(|login| &login.command)),
             ("heartbeat.command", heartbeat.as_ref().map(|heartbeat| &heartbeat.command)),
             ("cancel.command", cancel.as_ref()),
@@ -198,6 +271,7 @@ impl Document {
             limits: &limits,
             upstream: &upstream,
             to_server,
+            relay: relay_shape,
             compression: layout_spec.as_ref().is_some_and(|spec| spec.compression.is_some()),
             field_names: &field_names.unwrap_or_default(),
         };
@@ -205,8 +279,9 @@ impl Document {
         let otherwise = self.otherwise.and_then(|otherwise| otherwise.0);
         let routes =
             table::compile(around, &part(self.defaults), &entries, otherwise.as_ref(), faults);
-        if let Some(egress) = &mut egress {
-            egress.methods = egress::methods(&routes, faults);
+        if let Some(server) = server.as_mut().filter(|_| to_server) {
+            server.methods = egress::methods(&routes, faults);
+            server.cancel.clone_from(&cancel);
         }
         Some(Config {
             layout: layout?,
@@ -217,7 +292,9 @@ impl Document {
             push,
             companion,
             upstream,
-            egress,
+            direction: self.direction,
+            server,
+            relay: relay.map(|(relay, _)| relay),
             routes,
             limits,
             identity,
@@ -247,16 +324,27 @@ fn meant_otherwise(
 impl Document {
     /// What only the direction `ingress` needs, and what it refuses.
     fn check_ingress(&self, faults: &mut Faults) {
-        for (key, present) in
-            [("session", self.session.is_some()), ("upstream", self.upstream.is_some())]
-        {
-            if !present {
-                faults.add("", &format_args!("the key {key:?} is missing"));
-            }
+        self.check_present(&["session", "upstream"], faults);
+        let upstream = self.upstream.as_ref().and_then(|upstream| upstream.0.as_ref());
+        if upstream.is_some_and(|upstream| upstream.authority.is_none()) {
+            faults.add("upstream", &"the key \"authority\" is missing");
         }
         if self.server.is_some() {
-            let problem = "it belongs to the direction \"egress\", leave this key out";
+            let problem =
+                "it belongs to the directions \"egress\" and \"relay\", leave this key out";
             faults.add("server", &problem);
+        }
+    }
+
+    fn check_present(&self, keys: &[&str], faults: &mut Faults) {
+        for (key, present) in [
+            ("session", self.session.is_some()),
+            ("server", self.server.is_some()),
+            ("upstream", self.upstream.is_some()),
+        ] {
+            if !present && keys.contains(&key) {
+                faults.add("", &format_args!("the key {key:?} is missing"));
+            }
         }
     }
 }

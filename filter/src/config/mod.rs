@@ -22,9 +22,11 @@ pub mod metadata;
 pub mod observe;
 pub mod push;
 mod read;
+pub mod relay;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod seen;
+pub mod server;
 pub mod session;
 pub mod signals;
 pub mod statuses;
@@ -35,11 +37,12 @@ pub mod upstream;
 
 pub use self::command::CommandShape;
 pub use self::document::Document;
-pub use self::egress::{Direction, EgressConfig, FixedFrame};
 pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
 pub use self::limits::Limits;
 pub use self::observe::{LogConfig, MetricsConfig};
 pub use self::push::{PushConfig, WhenUnread};
+pub use self::relay::{IdentityField, RelayConfig};
+pub use self::server::{Direction, FixedFrame, ServerConfig};
 pub use self::session::{LoginConfig, LoginMode, SessionConfig};
 pub use self::signals::HeartbeatConfig;
 pub use self::statuses::StatusTable;
@@ -66,8 +69,11 @@ pub struct Config {
     /// There is one if clients log in.
     pub companion: Option<CompanionConfig>,
     pub upstream: UpstreamConfig,
-    /// gRPC callers and a private server instead of private clients and gRPC services.
-    pub egress: Option<EgressConfig>,
+    pub direction: Direction,
+    /// With the directions `egress` and `relay`.
+    pub server: Option<ServerConfig>,
+    /// With the direction `relay`.
+    pub relay: Option<RelayConfig>,
     pub routes: Routes,
     pub limits: Limits,
     pub identity: IdentityConfig,
@@ -80,6 +86,11 @@ pub struct Config {
 const ERRORS_MAX: usize = 50;
 
 impl Config {
+    /// The layout of the private server, where there is one.
+    pub fn server_layout(&self) -> &Layout {
+        self.relay.as_ref().and_then(|relay| relay.layout.as_ref()).unwrap_or(&self.layout)
+    }
+
     /// The configuration in `json`, or the first thing that is wrong with it.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         Self::check(json).map_err(|errors| {

@@ -27,6 +27,8 @@ pub struct Surroundings<'a> {
     pub upstream: &'a UpstreamConfig,
     /// The direction is `egress`: methods are looked up, not commands.
     pub to_server: bool,
+    /// The direction is `relay`: the shape of the server's commands.
+    pub relay: Option<CommandShape>,
     /// Frames have no sequence: replies come in the order of their requests.
     pub in_order: bool,
     /// The layout can compress bodies.
@@ -57,12 +59,23 @@ pub fn compile(
         }
     }
     let otherwise = otherwise.and_then(|otherwise| {
-        let name = Some(otherwise.command_metadata.as_str());
+        let name = otherwise.command_metadata.as_deref();
         let terms = table.terms(&base, otherwise.options(), name, "otherwise");
         table.check_stream(&terms, otherwise.options(), "otherwise");
         table.claim_parts(&terms, otherwise.options(), "otherwise");
-        table.check_method(&otherwise.method, "otherwise.method");
-        table.route(&terms, "otherwise".into(), &otherwise.method)
+        if around.relay.is_none() {
+            for (key, present) in
+                [("method", otherwise.method.is_some()), ("command_metadata", name.is_some())]
+            {
+                if !present {
+                    table.fault("otherwise", &format_args!("the key {key:?} is missing"));
+                }
+            }
+        }
+        let method = otherwise.method.as_deref().unwrap_or_default();
+        table.check_method(method, "otherwise.method");
+        table.same_shape("otherwise");
+        table.route(&terms, "otherwise".into(), method)
     });
     if entries.is_empty() && otherwise.is_none() {
         let problem = "no command leads anywhere, expected one such as {\"command\": 1001, \
@@ -147,9 +160,11 @@ impl Table<'_> {
         if !self.keys_fit(form, entry, path) {
             return;
         }
+        let method = entry.method.as_deref().unwrap_or_default();
         match (form, entry) {
-            (Form::Single, Entry { command: Some(command), method: Some(method), .. }) => {
+            (Form::Single, Entry { command: Some(command), .. }) => {
                 self.single(&terms, command, method, path);
+                self.server_command(entry, path);
             }
             (Form::Group, Entry { service: Some(service), methods: Some(methods), .. }) => {
                 let service_path = format!("{path}.service");
@@ -161,9 +176,11 @@ impl Table<'_> {
                     return self.fault(&service_path, &problem);
                 }
                 self.group(&terms, service, methods, entry.first.as_ref(), path);
+                self.same_shape(path);
             }
-            (Form::Range, Entry { from: Some(from), to: Some(to), method: Some(method), .. }) => {
+            (Form::Range, Entry { from: Some(from), to: Some(to), .. }) => {
                 self.range(&terms, from, to, method, path);
+                self.same_shape(path);
             }
             // keys_fit has told what is missing.
             _ => {}
@@ -183,9 +200,12 @@ impl Table<'_> {
             ("first", entry.first.is_some()),
             ("from", entry.from.is_some()),
             ("to", entry.to.is_some()),
+            ("server_command", entry.server_command.is_some()),
         ] {
             let needed = form.keys().contains(&key) || (key == "first" && in_order);
-            if needed && !present {
+            let optional = key == "method" && self.around.relay.is_some()
+                || key == "server_command" && form == Form::Single;
+            if needed && !present && !optional {
                 let problem = if key == "first" {
                     "the key \"first\" is missing: methods in a list need the command of the \
                      first one"
@@ -194,7 +214,7 @@ impl Table<'_> {
                     format!("the key {key:?} is missing: {named}")
                 };
                 self.fault(path, &problem);
-            } else if present && !needed {
+            } else if present && !needed && !optional {
                 let problem = if key == "first" && form == Form::Group {
                     "methods in an object name their commands themselves, leave this key out".into()
                 } else {
@@ -268,7 +288,7 @@ impl Table<'_> {
             let problem = format_args!("{to} is below \"from\", expected {from} or more");
             return self.fault(&format!("{path}.to"), &problem);
         }
-        let name = format!("{from}_{to}_{}", last_name(method));
+        let name = joined(&format!("{from}_{to}"), last_name(method));
         let Some(route) = self.route(terms, name, method) else { return };
         // Numbers below zero are the upper half of the field's bits.
         for (first, last) in [(from, to.min(-1)), (from.max(0), to)] {
@@ -296,7 +316,7 @@ impl Table<'_> {
         let (span, name) = match command {
             OwnedCommand::Number(bits) => {
                 let number = self.around.shape.number(bits);
-                (Span::Numbers(bits, bits), format!("{number}_{method_name}"))
+                (Span::Numbers(bits, bits), joined(&number.to_string(), method_name))
             }
             OwnedCommand::Text(text) => {
                 let plain = |byte: &u8| match byte {
@@ -304,7 +324,7 @@ impl Table<'_> {
                     _ => '_',
                 };
                 let command: String = text.iter().map(plain).collect();
-                (Span::Text(text), format!("{command}_{method_name}"))
+                (Span::Text(text), joined(&command, method_name))
             }
         };
         let own = match &span {
@@ -388,11 +408,46 @@ impl Table<'_> {
     /// All of the header block that does not differ from call to call.
     fn head(&mut self, route: u16, terms: &Terms, method: &str) -> Result<Head, FieldError> {
         let heads = self.heads.as_mut().map_err(|error| *error)?;
+        // Nothing is called by it.
+        let method = if method.is_empty() { "/private.Server/Frame" } else { method };
         let metadata = terms.metadata.iter().map(|(name, value)| (&**name, &**value));
         heads.head(route, method, metadata, terms.deadline())
     }
 
+    /// What a command is to a server whose commands may be others.
+    fn server_command(&mut self, entry: &Entry, path: &str) {
+        let path = format!("{path}.server_command");
+        match (&entry.server_command, self.around.relay) {
+            (None, _) => self.same_shape(path.trim_end_matches(".server_command")),
+            (Some(_), None) => {
+                let problem = "it belongs to the direction \"relay\", leave this key out";
+                self.fault(&path, &problem);
+            }
+            (Some(command), Some(shape)) => match command.resolve(shape) {
+                Ok(command) => {
+                    if let Some(made) = self.routes.last_mut() {
+                        made.command = Some(command);
+                    }
+                }
+                Err(problem) => self.fault(&path, &problem),
+            },
+        }
+    }
+
+    /// Refuses commands that a server cannot be asked by the same: numbers are no names.
+    fn same_shape(&mut self, path: &str) {
+        let Some(shape) = self.around.relay else { return };
+        if shape.range().is_some() != self.around.shape.range().is_some() {
+            let problem = "the server's commands are of another type than the clients', expected \
+                           single commands with a \"server_command\"";
+            self.fault(path, &problem);
+        }
+    }
+
     fn check_method(&mut self, method: &str, path: &str) {
+        if method.is_empty() && self.around.relay.is_some() {
+            return;
+        }
         let full = method.strip_prefix('/').and_then(|rest| rest.split_once('/'));
         if !full.is_some_and(|(service, name)| is_service(service) && is_identifier(name)) {
             let problem =
@@ -411,6 +466,11 @@ impl Table<'_> {
 
 fn last_name(method: &str) -> &str {
     method.rsplit('/').next().unwrap_or(method)
+}
+
+/// A command and its method's name, if it has one.
+fn joined(command: &str, method: &str) -> String {
+    if method.is_empty() { command.to_owned() } else { format!("{command}_{method}") }
 }
 
 /// Identifiers with dots between them.

@@ -145,9 +145,9 @@ impl TermsReader<'_> {
     pub fn check_stream(&mut self, terms: &Terms, options: Options<'_>, path: &str) {
         let kind = terms.kind;
         let pushes = kind == Kind::ServerStream || kind == Kind::BidiStream;
-        if kind.stays_open() && self.around.to_server {
+        if kind.stays_open() && (self.around.to_server || self.around.relay.is_some()) {
             let problem = "a client's streams do not reach private servers, expected \"unary\", \
-                           \"one_way\", \"server_stream\" or \"subscribe\"";
+                           \"one_way\" or a stream of the server's";
             self.faults.add(&format!("{path}.kind"), &problem);
         } else if terms.kind == Kind::Subscribe && !self.around.to_server {
             let problem = "it belongs to the direction \"egress\", expected \"unary\", \"one_way\", \

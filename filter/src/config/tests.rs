@@ -70,6 +70,24 @@ fn egress() -> Value {
     document
 }
 
+/// The same for private clients and a private server.
+fn relay() -> Value {
+    let mut document = without(plain(), "upstream");
+    document["direction"] = json!("relay");
+    document["server"] = json!({
+        "login": {"command": 1, "body": "let me in", "fields": {"zone": "7"}},
+        "heartbeat": {"command": 3},
+        "identity": {"zone": "peer"},
+        "pushes": {"commands": [1206]}
+    });
+    document["commands"] = json!([
+        {"command": 1001},
+        {"from": 2000, "to": 2999, "deadline": "1s"},
+        {"service": "demo.v1.Hall", "methods": {"1002": "Leave", "1003": "Talk"}}
+    ]);
+    document
+}
+
 /// Sets `path` (`commands/3/method`) in `document`.
 fn with(mut document: Value, path: &str, value: Value) -> Value {
     let (parent, last) = path.rsplit_once('/').map_or(("", path), |(parent, last)| (parent, last));

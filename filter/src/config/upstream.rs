@@ -8,8 +8,8 @@ object! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct UpstreamSpec {
         /// What calls name as `:authority`; the routed path chooses its routes by it. Such as
-        /// `"hall.game.svc.cluster.local:50051"`.
-        pub authority: String,
+        /// `"hall.game.svc.cluster.local:50051"`. Needed with the direction `ingress`.
+        pub authority: Option<String>,
         /// Envoy's cluster for the connection; by default the one that the listener's tcp_proxy
         /// names (without `weighted_clusters`).
         pub cluster: Option<String>,
@@ -48,10 +48,13 @@ pub struct UpstreamConfig {
 }
 
 impl UpstreamConfig {
+    /// The authority where nothing is called by it.
+    const NOBODY: &str = "server";
+
     /// Where the listener alone says what is connected to.
     pub fn none() -> Self {
         Self {
-            authority: "egress".into(),
+            authority: Self::NOBODY.into(),
             cluster: None,
             refusal_cluster: None,
             connect: Connect::AtConnect,
@@ -62,8 +65,7 @@ impl UpstreamConfig {
 impl UpstreamSpec {
     /// Paths in `faults` start below `upstream`.
     pub fn compile(self, mode: Option<Mode>, faults: &mut Faults) -> UpstreamConfig {
-        if !is_authority(&self.authority) {
-            let authority = &self.authority;
+        if let Some(authority) = self.authority.as_ref().filter(|name| !is_authority(name)) {
             let problem = format_args!("{authority:?} is not an authority, expected \"host:port\"");
             faults.add("authority", &problem);
         }
@@ -84,7 +86,7 @@ impl UpstreamSpec {
             faults.add("connect", &problem);
         }
         UpstreamConfig {
-            authority: self.authority.into(),
+            authority: self.authority.as_deref().unwrap_or(UpstreamConfig::NOBODY).into(),
             cluster: self.cluster.map(Into::into),
             refusal_cluster: self.refusal_cluster.map(Into::into),
             connect: self.connect,

@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::call::Code;
-use crate::metrics::{Labelled, Metric};
+use crate::initiator::Who;
+use crate::metrics::Labelled;
 use crate::protocol::grpc::server::{Metadata, StreamKey};
-use crate::protocol::layout::{Command, EncodeError, FieldValue, Given, Layout, Request};
+use crate::protocol::layout::{EncodeError, FieldValue, Given, Layout, Request};
 use crate::route::Route;
 use crate::time::Moment;
 use crate::worker::Worker;
 
 use super::Egress;
 use super::caller::is_answered;
-use super::pending::Who;
 
 /// Requests that cannot be sent yet, oldest first.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Waiting {
 impl Egress {
     /// Whether one more call may be asked now.
     pub(super) fn is_ready(&self) -> bool {
-        self.login.is_done() && self.pending.has_room() && !self.server_gone
+        self.server.is_ready()
     }
 
     /// Keeps a request for later, within `limits.max_unsent`.
@@ -99,7 +99,8 @@ impl Egress {
         let fields: Vec<(&str, FieldValue<'_>)> = given.iter().map(Given::field).collect();
         let one_way = !is_answered(route);
         let replies = !one_way || layout.answers_one_way();
-        let sequence = if replies { self.pending.add(Who::Call(token)) } else { 0 };
+        let sequence =
+            if replies { self.server.ask(Who::Call(token), command.borrow()) } else { 0 };
         let parts = [body];
         let request = Request {
             one_way,
@@ -107,13 +108,13 @@ impl Egress {
             fields: &fields,
             ..Request::new(command.borrow(), sequence, &parts)
         };
-        if let Err(error) = layout.encode_request(request, None, &mut self.to_server) {
-            self.pending.remove(sequence);
+        if let Err(error) = layout.encode_request(request, None, self.server.requests()) {
+            self.server.unask(sequence);
             worker.metrics.count(Labelled::PeerErrors, "request_not_encodable");
             let text = format!("the request does not fit into a frame: {error}");
             return self.fail(now, token, Code::InvalidArgument, &text, worker);
         }
-        self.count_out(worker);
+        self.server.asked();
         if let Some(call) = self.calls.get_mut(token) {
             call.sequence = replies.then_some(sequence);
         }
@@ -124,52 +125,14 @@ impl Egress {
 
     /// Tells the server that a call is given up, if that was asked of it, and keeps its sequence
     /// for a reply that comes nevertheless.
-    pub(super) fn tell_server(
-        &mut self,
-        now: Moment,
-        sequence: Option<u64>,
-        route: u16,
-        worker: &mut Worker,
-    ) {
+    pub(super) fn tell_server(&mut self, now: Moment, sequence: Option<u64>, route: u16) {
         let Some(sequence) = sequence else { return };
-        let terms = Rc::clone(&self.terms);
-        let Some(egress) = Self::config(&terms) else { return };
-        self.pending.abandon(sequence, now.after(egress.late_reply_timeout));
-        let answered = terms.config.routes.route(route).is_none_or(is_answered);
-        if let Some(cancel) = terms.config.cancel.as_ref().filter(|_| answered && !self.server_gone)
-        {
-            let request = Request { one_way: true, ..Request::new(cancel.borrow(), sequence, &[]) };
-            if terms.config.layout.encode_request(request, None, &mut self.to_server).is_ok() {
-                self.count_out(worker);
-            }
+        let answered = self.terms.config.routes.route(route).is_none_or(is_answered);
+        if answered {
+            self.server.give_up(now, sequence);
+        } else {
+            self.server.abandon(now, sequence);
         }
-    }
-
-    /// Sends a frame of the filter's own and gives its sequence.
-    pub(super) fn send_own(
-        &mut self,
-        command: Command<'_>,
-        body: &[u8],
-        fields: &[Given],
-        who: Option<Who>,
-        worker: &mut Worker,
-    ) {
-        let terms = Rc::clone(&self.terms);
-        let fields: Vec<(&str, FieldValue<'_>)> = fields.iter().map(Given::field).collect();
-        let sequence = who.map_or(0, |who| self.pending.add(who));
-        let parts = [body];
-        let request = Request { fields: &fields, ..Request::new(command, sequence, &parts) };
-        match terms.config.layout.encode_request(request, None, &mut self.to_server) {
-            Ok(()) => self.count_out(worker),
-            Err(error) => {
-                self.pending.remove(sequence);
-                log::warn!("meshgate: a frame to the server cannot be written: {error}");
-            }
-        }
-    }
-
-    fn count_out(&mut self, worker: &mut Worker) {
-        worker.metrics.add(Metric::FramesOut, 1);
     }
 }
 

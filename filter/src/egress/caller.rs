@@ -84,7 +84,7 @@ impl Egress {
             self.leg.finish(stream, Code::Unimplemented, text);
             return;
         };
-        if self.closing.is_some() || self.server_gone {
+        if self.closing.is_some() || self.server.is_gone() {
             worker.metrics.count(Labelled::UpstreamErrors, "server_going_away");
             self.leg.refuse_stream(stream);
             return;
@@ -125,7 +125,7 @@ impl Egress {
     /// Ends a call that the caller, or the leg, has ended already.
     pub(super) fn give_up(&mut self, now: Moment, token: u32, code: Code, worker: &mut Worker) {
         let Some(call) = self.calls.remove(token) else { return };
-        self.tell_server(now, call.sequence, call.route, worker);
+        self.tell_server(now, call.sequence, call.route);
         self.account(now, &call, code, worker);
     }
 
@@ -155,7 +155,7 @@ impl Egress {
         for token in self.calls.overdue(now) {
             if let Some(call) = self.calls.get_mut(token) {
                 let (sequence, route) = (call.sequence, call.route);
-                self.tell_server(now, sequence, route, worker);
+                self.tell_server(now, sequence, route);
             }
             let text = "the server did not answer in time";
             self.fail(now, token, Code::DeadlineExceeded, text, worker);
@@ -196,7 +196,7 @@ impl Egress {
 }
 
 fn find<'a>(terms: &'a Terms, path: &[u8]) -> Option<&'a Route> {
-    let index = terms.config.egress.as_ref()?.methods.find(path)?;
+    let index = terms.config.server.as_ref()?.methods.find(path)?;
     terms.config.routes.route(index)
 }
 

@@ -24,9 +24,9 @@ impl Egress {
         if self.closing.is_some() {
             return;
         }
-        if self.tunnelled() && !self.server_gone {
-            self.drops_server = true;
-            return self.lose_server(now, true, text, worker);
+        if self.server.is_tunnelled() && !self.server.is_gone() {
+            self.fail_all(now, true, text, worker);
+            return self.server.drop_server();
         }
         self.tally.end(reason);
         self.fail_all(now, true, text, worker);

@@ -1,12 +1,12 @@
 //! One connection the other way: gRPC on the caller's side, private frames on the server's.
 //!
 //! ```text
-//!             caller                         asking
-//!   caller -> HTTP/2 leg -> method table ->  pending -> frames -> private server
-//!   caller <- HTTP/2 leg <----------------- replies <- frames <- private server
+//!             caller                      asking
+//!   caller -> HTTP/2 leg -> method table -> initiator -> private server
+//!   caller <- HTTP/2 leg <------- replies <- initiator <- private server
 //! ```
 //!
-//! The caller's side is shared by any number of callers: Envoy's own HTTP/2 pool, or one gRPC
+//! The server's side is the [`Initiator`]'s. The caller's side is shared by any number of callers: Envoy's own HTTP/2 pool, or one gRPC
 //! client. Their calls share the one connection to the server, told apart by sequences of our own,
 //! or by their order where frames have no sequence.
 //!
@@ -16,30 +16,25 @@
 //! Sans-I/O, with the same inputs and outputs as [`Bridge`](crate::bridge::Bridge).
 
 mod asking;
-mod bell;
 mod caller;
 mod calls;
 mod closing;
 mod output;
-mod pending;
 mod replies;
 mod streams;
-mod tunnel;
 
 use std::rc::Rc;
 
 use crate::bridge::{Closing, Ending, HalfClose, Tally, Terms};
-use crate::config::EgressConfig;
+use crate::config::Direction;
+use crate::initiator::{self, Initiator, Overdue};
 use crate::metrics::{Labelled, Metric};
 use crate::protocol::grpc::server::ServerLeg;
-use crate::protocol::grpc::tunnel::Tunnel;
 use crate::time::Moment;
 use crate::worker::Worker;
 
 use asking::Waiting;
-use bell::Login;
 use calls::Calls;
-use pending::Pending;
 
 pub struct Egress {
     terms: Rc<Terms>,
@@ -47,30 +42,10 @@ pub struct Egress {
     peer: String,
     leg: ServerLeg,
     calls: Calls,
-    /// What was asked of the server and not replied to.
-    pending: Pending,
+    /// The private server's side.
+    server: Initiator,
     /// Requests that are complete and wait for the login's reply, or for room.
     waiting: Waiting,
-    /// What is to go to the server.
-    to_server: Vec<u8>,
-    /// How it goes there, if not as it is.
-    tunnel: Option<Box<Tunnel>>,
-    /// The connection through the tunnel is to be given up.
-    drops_server: bool,
-    /// A frame of the server's that has arrived in part.
-    partial: Vec<u8>,
-    partial_since: Option<Moment>,
-    login: Login,
-    /// When the bell in flight has to be answered.
-    bell: Option<Moment>,
-    /// The same for a heartbeat that is not the bell, because there is a tunnel.
-    pulse: Option<Moment>,
-    /// The server is gone: nothing can be sent there any more.
-    server_gone: bool,
-    /// The caller has sent something, so that something can be sent to the server.
-    heard: bool,
-    /// When the server said something last.
-    server_heard: Moment,
     half_closed: HalfClose,
     closing: Option<Closing>,
     call_deadline: Option<Moment>,
@@ -80,26 +55,18 @@ pub struct Egress {
 impl Egress {
     /// `None` if the configuration is for the other direction.
     pub fn new(terms: &Rc<Terms>, now: Moment, peer: &str, worker: &mut Worker) -> Option<Self> {
-        let egress = terms.config.egress.as_ref()?;
+        if terms.config.direction != Direction::Egress {
+            return None;
+        }
+        let server = Initiator::new(terms, now, terms.config.limits.max_in_flight.into())?;
         worker.metrics.add(Metric::Connections, 1);
         worker.metrics.add(Metric::ConnectionsOpened, 1);
         Some(Self {
             peer: peer.to_owned(),
             leg: ServerLeg::new(&terms.callers),
             calls: Calls::default(),
-            pending: Pending::new(&terms.config),
+            server,
             waiting: Waiting::default(),
-            to_server: Vec::new(),
-            tunnel: egress.tunnel.as_ref().map(|authority| Box::new(Tunnel::new(authority))),
-            drops_server: false,
-            partial: Vec::new(),
-            partial_since: None,
-            login: Login::new(egress),
-            bell: None,
-            pulse: None,
-            server_gone: false,
-            heard: false,
-            server_heard: now,
             half_closed: HalfClose::No,
             closing: None,
             call_deadline: None,
@@ -113,20 +80,12 @@ impl Egress {
 impl Egress {
     /// When `handle_timeout` wants to be called.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let partial = self.terms.config.limits.partial_frame_timeout.get();
-        [
-            self.call_deadline,
-            self.bell,
-            self.pulse,
-            self.login.deadline(),
-            self.next_beat(),
-            self.pending.next_expiry(),
-            self.partial_since.map(|since| since.after(partial)),
-            self.closing.as_ref().and_then(Closing::deadline),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        // One that is closing has nothing more to ask of the server.
+        let server = self.server.poll_timeout();
+        [self.call_deadline, server, self.closing.as_ref().and_then(Closing::deadline)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// True once it is time to close the connection.
@@ -139,16 +98,18 @@ impl Egress {
 impl Egress {
     /// The caller's bytes: all that Envoy's buffer holds. All of them are taken.
     pub fn handle_downstream(&mut self, now: Moment, data: &[u8], end: bool, worker: &mut Worker) {
-        self.heard |= !data.is_empty();
+        if !data.is_empty() {
+            self.server.reached();
+        }
         if end && self.half_closed == HalfClose::No {
             self.half_closed = HalfClose::Waiting;
             self.end_streams(now, worker);
         }
         if self.closing.is_none() {
-            self.log_in(now, worker);
+            self.server.log_in(now, !self.waiting.is_empty());
             self.read_caller(now, data, worker);
             // Calls that wait may need a server for the first time, or another one.
-            self.log_in(now, worker);
+            self.server.log_in(now, !self.waiting.is_empty());
             self.ask_waiting(now, worker);
         }
         if self.is_flooded() && self.closing.is_none() {
@@ -157,15 +118,14 @@ impl Egress {
             self.close_silently("unsaid_bytes");
         }
         self.ring(now, worker);
-        self.wrap_up();
+        self.wrap_up(worker);
     }
 
     /// Bytes from the server.
     pub fn handle_upstream(&mut self, now: Moment, data: &[u8], end: bool, worker: &mut Worker) {
-        self.server_heard = now;
         self.read_upstream(now, data, worker);
         if end {
-            self.server_gone = true;
+            self.server.closed();
             if self.half_closed == HalfClose::Passed {
                 // It closes because the caller did.
                 self.tally.end("client_closed");
@@ -175,7 +135,7 @@ impl Egress {
         }
         self.ask_waiting(now, worker);
         // No bell: what waits for the caller leaves with this very callback.
-        self.wrap_up();
+        self.wrap_up(worker);
     }
 
     /// A moment that `poll_timeout` named has come, or another has.
@@ -183,41 +143,23 @@ impl Egress {
         if self.call_deadline.is_some_and(|deadline| deadline <= now) {
             self.fail_overdue(now, worker);
         }
-        let overdue = [
-            (self.bell.is_some_and(|by| by <= now), "bell_unanswered"),
-            (self.login.is_overdue(now), "login_unanswered"),
-            (self.pulse.is_some_and(|by| by <= now), "heartbeat_unanswered"),
-        ];
         if matches!(self.closing, Some(Closing::Now)) {
             return;
         }
-        for (_, reason) in overdue.into_iter().filter(|(overdue, _)| *overdue) {
-            worker.metrics.count(Labelled::UpstreamErrors, reason);
-            if self.tunnel.is_some() && reason != "bell_unanswered" {
-                // The tunnel has another bell.
-                self.leave(now, reason, "the server does not answer", worker);
-            } else {
+        match self.server.overdue(now, worker) {
+            Some(Overdue::Bell(reason)) => {
                 self.drop_calls(now, worker);
                 self.close_silently(reason);
             }
+            Some(Overdue::Server(reason, text)) => self.leave(now, reason, text, worker),
+            None => {}
         }
-        let partial = self.terms.config.limits.partial_frame_timeout.get();
-        if self.partial_since.is_some_and(|since| since.after(partial) <= now) {
-            worker.metrics.count(Labelled::UpstreamErrors, "partial_frame_timeout");
-            self.partial_since = None;
-            let text = "the rest of the server's frame did not come in time";
-            self.leave(now, "partial_frame_timeout", text, worker);
-        }
-        if self.pending.expire(now) && self.pending.is_ordered() {
-            worker.metrics.count(Labelled::UpstreamErrors, "reply_lost");
-            self.leave(now, "reply_lost", "the server lost a reply", worker);
-        }
-        if self.next_beat().is_some_and(|at| at <= now) {
-            self.beat(now, worker);
+        if self.closing.is_none() {
+            self.server.beat_when_due(now, self.calls.last_deadline(), worker);
         }
         self.ask_waiting(now, worker);
         self.ring(now, worker);
-        self.wrap_up();
+        self.wrap_up(worker);
     }
 
     /// One side of the connection closed.
@@ -226,7 +168,7 @@ impl Egress {
             Ending::Downstream { by_client } => {
                 self.tally.end(if by_client { "client_closed" } else { "closed" });
             }
-            Ending::Upstream => self.server_gone = true,
+            Ending::Upstream => self.server.closed(),
         }
     }
 
@@ -240,9 +182,19 @@ impl Egress {
 }
 
 impl Egress {
-    /// What only this direction has. There is one: `new` has looked.
-    fn config(terms: &Terms) -> Option<&EgressConfig> {
-        terms.config.egress.as_ref()
+    /// Rings when something waits for the caller that cannot leave by itself.
+    fn ring(&mut self, now: Moment, worker: &mut Worker) {
+        if !self.leg.output().is_empty() {
+            self.server.ring(now, self.calls.last_deadline(), worker);
+        }
+    }
+
+    /// Counts what went to the server and came from it.
+    fn count(&mut self, worker: &mut Worker) {
+        let counts = self.server.take_counts();
+        self.tally.frames_in = self.tally.frames_in.saturating_add(counts.frames_in);
+        self.tally.bytes_in = self.tally.bytes_in.saturating_add(counts.bytes_in);
+        initiator::count(counts, worker);
     }
 }
 

@@ -16,12 +16,8 @@ impl Egress {
     /// What is to go to the server now. Empty while calls of a caller that half-closed are in
     /// flight: whatever goes there then takes the end with it.
     pub fn upstream_output(&mut self) -> &[u8] {
-        let speaks = !self.server_gone && self.half_closed != HalfClose::Waiting;
-        match &mut self.tunnel {
-            _ if !speaks => &[],
-            Some(tunnel) => tunnel.output(),
-            None => &self.to_server,
-        }
+        let speaks = !self.server.is_gone() && self.half_closed != HalfClose::Waiting;
+        if speaks { self.server.output() } else { &[] }
     }
 
     /// tcp_proxy has to be resumed even if there are no bytes for it.
@@ -34,10 +30,7 @@ impl Egress {
         if self.half_closed == HalfClose::Passing {
             self.half_closed = HalfClose::Passed;
         }
-        let output = match &mut self.tunnel {
-            Some(tunnel) => tunnel.output(),
-            None => &mut self.to_server,
-        };
+        let output = self.server.output();
         worker.metrics.add(Metric::BytesOut, output.len() as i64);
         self.tally.bytes_out = self.tally.bytes_out.saturating_add(output.len() as u64);
         keep_little(output);
@@ -64,8 +57,9 @@ impl Egress {
     }
 
     /// After every input.
-    pub(super) fn wrap_up(&mut self) {
-        self.fill_tunnel();
+    pub(super) fn wrap_up(&mut self, worker: &mut Worker) {
+        self.server.fill_tunnel();
+        self.count(worker);
         if self.half_closed == HalfClose::Waiting && self.calls.is_empty() {
             self.half_closed = HalfClose::Passing;
         }

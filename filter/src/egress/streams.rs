@@ -11,25 +11,20 @@ use crate::time::Moment;
 use crate::transcode::wrapped;
 use crate::worker::Worker;
 
-use super::pending::Who;
 use super::{Egress, Terms};
 
 impl Egress {
-    /// Hands a push on: to the stream whose sequence it carries, or else to every call that hears
-    /// its command. False if there is none.
+    /// Hands a push on: to the stream of `call`, or else to every call that hears its command. False
+    /// if there is none.
     pub(super) fn push(
         &mut self,
         now: Moment,
         terms: &Terms,
         frame: &Frame<'_>,
+        call: Option<u32>,
         worker: &mut Worker,
     ) -> bool {
-        let tokens = match self.pending.find(frame.sequence) {
-            Some(Who::Call(token)) => vec![token],
-            // Its stream was given up.
-            Some(Who::Nobody { .. }) => return true,
-            _ => self.calls.streams(),
-        };
+        let tokens = call.map_or_else(|| self.calls.streams(), |token| vec![token]);
         let routes = &terms.config.routes;
         let mut heard = false;
         for token in tokens {
@@ -102,7 +97,7 @@ impl Egress {
     fn give_up_stream(&mut self, now: Moment, token: u32, worker: &mut Worker) {
         let Some(call) = self.calls.get_mut(token) else { return };
         let (sequence, route) = (call.sequence, call.route);
-        self.tell_server(now, sequence, route, worker);
+        self.tell_server(now, sequence, route);
         self.fail(now, token, Code::Cancelled, "the caller closed its side", worker);
     }
 }

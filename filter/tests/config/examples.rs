@@ -33,7 +33,7 @@ fn every_example_is_valid() {
     let files = files("filter", "json");
     let names: Vec<&str> =
         files.iter().map(|path| path.file_stem().unwrap().to_str().unwrap()).collect();
-    assert_eq!(names, ["big-table", "egress", "noise", "plain", "ticket"]);
+    assert_eq!(names, ["big-table", "egress", "noise", "plain", "relay", "ticket"]);
     for path in &files {
         check(path, &fs::read_to_string(path).unwrap());
     }

@@ -10,7 +10,7 @@ const END: &str = "<!-- End of the tables. -->\n";
 
 /// The tables in their order: heading, the definition whose keys it lists, and one whose keys
 /// are listed elsewhere.
-const TABLES: [(&str, &str, &str); 20] = [
+const TABLES: [(&str, &str, &str); 21] = [
     ("The document", "", ""),
     ("`session`", "SessionSpec", ""),
     ("`session.login`", "LoginSpec", ""),
@@ -22,6 +22,7 @@ const TABLES: [(&str, &str, &str); 20] = [
     ("`server.login`", "ServerLoginSpec", ""),
     ("`server.heartbeat`", "ServerHeartbeatSpec", ""),
     ("`server.tunnel`", "TunnelSpec", ""),
+    ("`server.pushes`", "ServerPushSpec", ""),
     ("`upstream`", "UpstreamSpec", ""),
     ("`commands[…]`: which commands", "Entry", "Defaults"),
     ("`defaults`, `commands[…]` and `otherwise`: on what terms", "Defaults", ""),

@@ -15,6 +15,7 @@ pub mod prometheus;
 /// A Redis server of a test's own.
 #[path = "../../../companion/tests/support/redis.rs"]
 pub mod redis;
+pub mod relay;
 pub mod reluctant;
 pub mod services;
 

@@ -111,7 +111,7 @@ fn a_stalled_stream_ends_at_its_limit_and_nothing_else_waits() {
     wire.client(&request(SEND, 7, &[1; 60_000]));
     wire.client(&request(SEND, 7, &[2; 10_000]));
     wire.client(&[request(SEND, 8, b"hi"), request(ECHO, 9, b"call")].concat());
-    assert!(wire.held.is_empty() && wire.bridge.leg.has_room());
+    assert!(wire.held.is_empty() && wire.bridge.leg.has_room(&wire.bridge.terms));
     let sent = wire.sent();
     let on = |stream| sent.iter().filter(move |frame| frame.0 == Kind::Data && frame.2 == stream);
     assert_eq!(on(3).map(|frame| frame.3.len()).sum::<usize>(), 10);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{egress, errors, named, plain, ticket, with, without};
+use super::{egress, errors, named, plain, relay, ticket, with, without};
 
 /// Rows of `document path = value`, each followed by the errors, `> ` before each.
 const TABLE: &str = include_str!("wrong.txt");
@@ -26,6 +26,7 @@ fn every_wrong_document_is_refused_in_these_words() {
             "ticket" => ticket(),
             "named" => named(),
             "egress" => egress(),
+            "relay" => relay(),
             _ => panic!("{row}"),
         };
         let document = with(base, path, serde_json::from_str(value).expect(row));

@@ -7,8 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::config::Config;
-use crate::protocol::layout::Correlation;
+use crate::protocol::layout::{Correlation, Layout};
 use crate::time::Moment;
 
 /// Who waits for a reply.
@@ -24,10 +23,19 @@ pub enum Who {
     Login,
 }
 
+/// Something that was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub sequence: u64,
+    pub who: Who,
+    /// The [key](Layout::reply_key) of the reply's command.
+    pub reply: u64,
+}
+
 #[derive(Debug)]
 pub struct Pending {
     /// A power of two of them, but for the first.
-    slots: Vec<Option<(u64, Who)>>,
+    slots: Vec<Option<Asked>>,
     next: u64,
     most: u64,
     live: usize,
@@ -42,14 +50,15 @@ pub struct Pending {
 const FIRST_SLOTS: usize = 16;
 
 impl Pending {
-    pub fn new(config: &Config) -> Self {
-        let ordered = config.layout.correlation() == Correlation::Order;
+    /// `max_calls` is how many there may be before [`has_room`](Self::has_room) says no.
+    pub fn new(layout: &Layout, max_calls: usize) -> Self {
+        let ordered = layout.correlation() == Correlation::Order;
         Self {
             slots: Vec::new(),
             next: 1,
-            most: config.layout.max_sequence(),
+            most: layout.max_sequence(),
             live: 0,
-            max_calls: config.limits.max_in_flight.into(),
+            max_calls,
             calls: 0,
             order: ordered.then(VecDeque::new),
         }
@@ -65,8 +74,8 @@ impl Pending {
         self.calls < self.max_calls
     }
 
-    /// The sequence of what is asked now.
-    pub fn add(&mut self, who: Who) -> u64 {
+    /// The sequence of what is asked now. `reply` is the key of its reply's command.
+    pub fn add(&mut self, who: Who, reply: u64) -> u64 {
         if self.slots.len() <= self.live.saturating_mul(2) {
             self.grow();
         }
@@ -78,7 +87,7 @@ impl Pending {
         self.next = self.after(sequence);
         let place = self.place(sequence);
         if let Some(slot) = self.slots.get_mut(place) {
-            *slot = Some((sequence, who));
+            *slot = Some(Asked { sequence, who, reply });
         }
         self.live = self.live.saturating_add(1);
         self.calls = self.calls.saturating_add(usize::from(is_call(who)));
@@ -88,10 +97,10 @@ impl Pending {
         sequence
     }
 
-    /// Whose reply it is; `None` if nobody's.
-    pub fn find(&self, sequence: u64) -> Option<Who> {
-        let (found, who) = self.slots.get(self.place(sequence))?.as_ref()?;
-        (*found == sequence).then_some(*who)
+    /// What a reply with this sequence answers; `None` if nothing.
+    pub fn find(&self, sequence: u64) -> Option<Asked> {
+        let asked = self.slots.get(self.place(sequence))?.as_ref()?;
+        (asked.sequence == sequence).then_some(*asked)
     }
 
     /// The sequence of the reply that comes next, where frames have none.
@@ -101,13 +110,13 @@ impl Pending {
 
     /// The reply has come.
     pub fn remove(&mut self, sequence: u64) {
-        let Some(who) = self.find(sequence) else { return };
+        let Some(asked) = self.find(sequence) else { return };
         let place = self.place(sequence);
         if let Some(slot) = self.slots.get_mut(place) {
             *slot = None;
         }
         self.live = self.live.saturating_sub(1);
-        self.calls = self.calls.saturating_sub(usize::from(is_call(who)));
+        self.calls = self.calls.saturating_sub(usize::from(is_call(asked.who)));
         if let Some(order) = &mut self.order {
             order.retain(|other| *other != sequence);
         }
@@ -116,10 +125,10 @@ impl Pending {
     /// Nobody waits for the reply any more.
     pub fn abandon(&mut self, sequence: u64, until: Moment) {
         let place = self.place(sequence);
-        if let Some(Some((found, who))) = self.slots.get_mut(place)
-            && *found == sequence
+        if let Some(Some(asked)) = self.slots.get_mut(place)
+            && asked.sequence == sequence
         {
-            *who = Who::Nobody { until };
+            asked.who = Who::Nobody { until };
         }
     }
 
@@ -139,8 +148,8 @@ impl Pending {
     }
 
     fn late(&self) -> impl Iterator<Item = (u64, Moment)> {
-        self.slots.iter().flatten().filter_map(|(sequence, who)| match who {
-            Who::Nobody { until } => Some((*sequence, *until)),
+        self.slots.iter().flatten().filter_map(|asked| match asked.who {
+            Who::Nobody { until } => Some((asked.sequence, until)),
             _ => None,
         })
     }
@@ -158,10 +167,10 @@ impl Pending {
         let old = std::mem::take(&mut self.slots);
         self.slots.resize(more, None);
         // Sequences that differed in fewer low bits differ in more.
-        for (sequence, who) in old.into_iter().flatten() {
-            let place = self.place(sequence);
+        for asked in old.into_iter().flatten() {
+            let place = self.place(asked.sequence);
             if let Some(slot) = self.slots.get_mut(place) {
-                *slot = Some((sequence, who));
+                *slot = Some(asked);
             }
         }
     }
@@ -181,32 +190,36 @@ mod tests {
         Pending { slots, next: 1, most, live: 0, max_calls, calls: 0, order }
     }
 
+    fn who(pending: &Pending, sequence: u64) -> Option<Who> {
+        pending.find(sequence).map(|asked| asked.who)
+    }
+
     #[test]
     fn sequences_count_up_and_wrap_around_those_in_use() {
         let mut pending = pending(255, 100, false);
-        let kept = pending.add(Who::Call(7));
+        let kept = pending.add(Who::Call(7), 0);
         assert_eq!(kept, 1);
         let mut used = Vec::new();
         for token in 0..600 {
-            let sequence = pending.add(Who::Call(token));
-            assert_eq!(pending.find(sequence), Some(Who::Call(token)));
+            let sequence = pending.add(Who::Call(token), 0);
+            assert_eq!(who(&pending, sequence), Some(Who::Call(token)));
             pending.remove(sequence);
             used.push(sequence);
         }
         assert!(!used.contains(&0) && !used.contains(&kept));
         let last = used.iter().position(|sequence| *sequence == 255).unwrap();
         assert_eq!(used[last + 1], 2, "the one in use is passed over");
-        assert_eq!(pending.find(kept), Some(Who::Call(7)));
+        assert_eq!(who(&pending, kept), Some(Who::Call(7)));
     }
 
     #[test]
     fn many_at_once_are_each_found_by_their_own_sequence() {
         let mut pending = pending(u64::from(u32::MAX), 2000, false);
         pending.next = u64::from(u32::MAX) - 500;
-        let sequences: Vec<u64> = (0..1000).map(|token| pending.add(Who::Call(token))).collect();
+        let sequences: Vec<u64> = (0..1000).map(|token| pending.add(Who::Call(token), 0)).collect();
         assert!(pending.has_room());
         for (token, sequence) in (0..).zip(&sequences) {
-            assert_eq!(pending.find(*sequence), Some(Who::Call(token)));
+            assert_eq!(who(&pending, *sequence), Some(Who::Call(token)));
         }
         assert_eq!(pending.find(5_000_000), None);
         for sequence in sequences {
@@ -220,8 +233,8 @@ mod tests {
     fn late_replies_count_as_calls_until_they_come_or_are_given_up() {
         let at = Moment::from_micros;
         let mut pending = pending(u64::MAX, 2, false);
-        let (one, two) = (pending.add(Who::Call(0)), pending.add(Who::Call(1)));
-        pending.add(Who::Bell);
+        let (one, two) = (pending.add(Who::Call(0), 0), pending.add(Who::Call(1), 0));
+        pending.add(Who::Bell, 0);
         assert!(!pending.has_room());
         pending.abandon(one, at(100));
         pending.abandon(two, at(200));
@@ -237,7 +250,7 @@ mod tests {
     #[test]
     fn without_sequences_the_oldest_is_next() {
         let mut pending = pending(u64::MAX, 10, true);
-        let sequences: Vec<u64> = (0..5).map(|token| pending.add(Who::Call(token))).collect();
+        let sequences: Vec<u64> = (0..5).map(|token| pending.add(Who::Call(token), 0)).collect();
         for sequence in sequences {
             assert_eq!(pending.oldest(), Some(sequence));
             pending.remove(sequence);
