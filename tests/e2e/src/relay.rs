@@ -11,6 +11,14 @@ use crate::{Companion, Envoy};
 /// Companion connections of the plugin: Envoy runs it on its main thread too.
 const BOTH: u64 = 2;
 
+/// How clients log in, as the bootstrap has it.
+const NOISE: &str = r#""mode": "noise",
+                          "audience": "demo",
+                          "login": { "command": 1 },"#;
+
+const REFUSALS: &str = r#""cluster": "private-server",
+                          "refusal_cluster": "refusals""#;
+
 impl Envoy {
     /// Runs `relay.yaml` before a private server, with edits.
     pub fn relay(
@@ -28,6 +36,22 @@ impl Envoy {
             envoy.wait_stat("wasmcustom.meshgate.companion_connected", BOTH)?;
         }
         Ok(envoy)
+    }
+
+    /// The same where nobody logs in at the listener `private` either.
+    pub fn relay_without_logins(server: SocketAddr, edits: &[(&str, &str)]) -> Result<Self> {
+        let mut all = vec![
+            (NOISE, r#""mode": "none","#),
+            (r#""companion": { "cluster": "companion" },"#, ""),
+            (r#""push": { "ranges": [{ "from": 1300, "to": 1399 }] },"#, ""),
+            (r#""connect": "after_login","#, ""),
+            (REFUSALS, r#""cluster": "private-server""#),
+            (r#""identity": { "level": { "claim": "level" } },"#, ""),
+            ("upstream_connect_mode: ON_DOWNSTREAM_DATA", ""),
+            ("max_early_data_bytes: 65536", ""),
+        ];
+        all.extend(edits);
+        Self::relay(server, None, &all)
     }
 
     /// A client that need not log in, by way of the tunnel.

@@ -1,4 +1,4 @@
-//! Both directions in one Envoy: every caller reaches every server.
+//! All directions in one Envoy: every caller reaches every server.
 
 use anyhow::Result;
 use meshgate_client::{Client, Login};
@@ -20,7 +20,7 @@ async fn every_caller_reaches_every_server() -> Result<()> {
         ("port_value: 7800", port.as_str()),
     ];
     let backends = Backends { game: Some(game.address), ..Backends::default() };
-    let envoy = Envoy::start("both.yaml", backends, &edits)?;
+    let mut envoy = Envoy::start("both.yaml", backends, &edits)?;
     let entered = |reply: EnterReply, name: &str| {
         // Each server has had one guest before, or none.
         assert_eq!(reply.player.map(|Player { name, .. }| name).as_deref(), Some(name));
@@ -41,5 +41,10 @@ async fn every_caller_reaches_every_server() -> Result<()> {
         guests.push(entered(hall.enter(enter).await?.into_inner(), name));
     }
     assert_eq!(guests, [1, 1, 2, 2]);
+    // One by each of the filter's directions; Envoy's transcoder does the fourth.
+    for (command, calls) in [("1001_Enter", 2), ("1001_1002", 1)] {
+        let name = format!("wasmcustom.meshgate.calls_total.command.{command}.code.OK");
+        envoy.wait_stat(&name, calls)?;
+    }
     Ok(())
 }
