@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::login::{bare_handshakes, logins};
 use crate::report::{Findings, Logins, verdicts};
-use crate::run::{Pace, Row, Shape, idle_memory, measure};
+use crate::run::{Pace, Row, Shape, idle_memory, measure, measure_heartbeats};
 use crate::scenario::{self, Parts, Running, Scenario, Servers, Speaks, Through};
 use crate::{chart, machine};
 
@@ -29,6 +29,7 @@ const CONNECTIONS: [usize; 4] = [1, 100, 1000, 8000];
 /// The routed ways hold three sockets for a connection, all others two.
 const ROUTED_CONNECTIONS: usize = 5000;
 const COMMANDS: [u32; 3] = [1, 100, 10_000];
+const HEARTBEATS_IN_FLIGHT: usize = 8;
 const IDLE_CONNECTIONS: usize = 2000;
 /// Files that a process needs besides its connections' sockets.
 const OTHER_FILES: u64 = 200;
@@ -39,7 +40,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only these scenarios, and of the further parts only those named: idle, logins,
-    /// connections, commands
+    /// connections, commands, heartbeats
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     only: Vec<String>,
     /// Only these shapes of load: 1x1, 8x16 or crowd (1,000 idle connections more)
@@ -74,7 +75,8 @@ const IDLE: &str = "idle";
 const LOGINS: &str = "logins";
 const SCALING_CONNECTIONS: &str = "connections";
 const SCALING_COMMANDS: &str = "commands";
-const PARTS: [&str; 4] = [IDLE, LOGINS, SCALING_CONNECTIONS, SCALING_COMMANDS];
+const HEARTBEATS: &str = "heartbeats";
+const PARTS: [&str; 5] = [IDLE, LOGINS, SCALING_CONNECTIONS, SCALING_COMMANDS, HEARTBEATS];
 
 /// Runs the benchmark and prints what it found. Called from the project's root.
 pub fn run(options: &Options) -> Result<()> {
@@ -184,6 +186,7 @@ impl<'a> Bench<'a> {
                 IDLE => self.idle(findings)?,
                 LOGINS => self.logins(findings)?,
                 SCALING_CONNECTIONS => self.connections(findings)?,
+                HEARTBEATS => self.heartbeats(findings)?,
                 _ => self.commands(findings)?,
             }
             println!("{part} ({:.0} s)", began.elapsed().as_secs_f64());
@@ -277,6 +280,20 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// Heartbeats of as many connections as there may be, a few at a time: so they hardly share a
+    /// doorbell, as it is with connections that are out of step.
+    fn heartbeats(&self, findings: &mut Findings) -> Result<()> {
+        let running = self.up(&scenario::DIRECT, 1)?;
+        let most = (machine::open_files().saturating_sub(OTHER_FILES) / 2) as usize;
+        let shape = Shape::around(most.min(CONNECTIONS[3]), HEARTBEATS_IN_FLIGHT);
+        for round in 1..=self.pace.rounds.min(3) {
+            let mut row = measure_heartbeats(&running, shape, round, self.pace)?;
+            row.scenario = format!("{}-heartbeats", row.scenario);
+            findings.heartbeats.push(row);
+        }
+        Ok(())
+    }
+
     /// The same load over larger and larger command tables.
     fn commands(&self, findings: &mut Findings) -> Result<()> {
         let up = COMMANDS.iter().map(|count| Ok((*count, self.up(&scenario::DIRECT, *count)?)));
@@ -296,6 +313,7 @@ impl Findings {
     /// Everything that was measured by calls.
     fn all_rows(&self) -> impl Iterator<Item = &Row> {
         let commands = self.commands.iter().map(|(_, row)| row);
-        self.rows.iter().chain(&self.connections).chain(commands)
+        let rows = self.rows.iter().chain(&self.connections).chain(commands);
+        rows.chain(&self.heartbeats)
     }
 }

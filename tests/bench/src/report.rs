@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::run::{Row, Shape};
-use crate::scenario::{DIRECT, ENVOY_GRPC, ENVOY_TCP, LOOPBACK, ROUTED, SEALED};
+use crate::scenario::{
+    DIRECT, EGRESS, EGRESS_DIRECT, ENVOY_GRPC, ENVOY_TCP, LOOPBACK, RELAY, ROUTED, SEALED,
+};
 
 /// Everything that was found out.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub struct Findings {
     pub connections: Vec<Row>,
     /// Calls spread over more and more commands.
     pub commands: Vec<(u32, Row)>,
+    /// Heartbeats in the place of calls.
+    pub heartbeats: Vec<Row>,
 }
 
 /// Noise logins a second, and handshakes of the bare loop.
@@ -211,6 +215,11 @@ impl Findings {
                 let _ = writeln!(text, "  {:26} {count:>6}  {}", DIRECT.name, show(spread, 2));
             }
         }
+        if let Some(spread) =
+            Spread::of(self.heartbeats.iter().map(|row| row.proxy_cpu_us_per_call))
+        {
+            let _ = writeln!(text, "\nCPU µs per heartbeat: {}", show(spread, 2));
+        }
         text
     }
 
@@ -261,6 +270,12 @@ impl Findings {
         add("routed: CPU of envoy-grpc", 1.0, true, "×", busy((ROUTED.name, grpc), cpu_ratio));
         let loopback = busy((LOOPBACK.name, grpc), cpu_ratio);
         add("routed by loopback: CPU of envoy-grpc", 1.05, true, "×", loopback);
+        add("relay: CPU of envoy-tcp", 1.6, true, "×", busy((RELAY.name, tcp), cpu_ratio));
+        let egress = EGRESS_DIRECT.name;
+        add("egress direct: CPU of envoy-tcp", 2.0, true, "×", busy((egress, tcp), cpu_ratio));
+        let share = busy((egress, grpc), cpu_ratio);
+        add("egress direct: CPU of envoy-grpc", 0.1, true, "×", share);
+        add("egress: CPU of envoy-grpc", 1.05, true, "×", busy((EGRESS.name, grpc), cpu_ratio));
         let p50 = |row: &Row, base: &Row| (row.p50_us / base.p50_us - 1.0) * 100.0;
         let added = self.related((direct, tcp), Shape::ONE, 64, p50);
         let what = format!("direct: p50 over envoy-tcp, 1 × 1, {} pairs", added.len());
@@ -281,6 +296,10 @@ impl Findings {
             let what = format!("{name}: growth over connections, of envoy-tcp's");
             add(&what, 1.2, true, "×", self.growth_over_connections(name));
         }
+        // 8,000 connections, each every 10 s.
+        let share = |row: &Row| row.proxy_cpu_us_per_call * 800.0 / 1e6 * 100.0;
+        let found = Spread::of(self.heartbeats.iter().map(share));
+        add("heartbeats of 8,000 connections every 10 s", 1.0, true, "% of a core", found);
         if let [(1, one), .., (count, many)] = self.by_commands()[..] {
             let change = |value: f64| (value / one.median - 1.0) * 100.0;
             let found = Spread {

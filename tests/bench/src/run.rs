@@ -1,10 +1,13 @@
 //! The measurements themselves.
 
+use std::io;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::leg::Leg;
 use crate::load::{Load, Spread};
 use crate::process::cpu;
 use crate::scenario::{Parts, Running, Scenario, Servers};
@@ -83,8 +86,28 @@ pub fn measure(
     round: usize,
     pace: Pace,
 ) -> Result<Row> {
+    measure_legs(running, running.connector(size, commands), shape, size, round, pace)
+}
+
+/// The same for heartbeats in the place of calls.
+pub fn measure_heartbeats(
+    running: &Running,
+    shape: Shape,
+    round: usize,
+    pace: Pace,
+) -> Result<Row> {
+    measure_legs(running, running.heartbeats(), shape, 0, round, pace)
+}
+
+fn measure_legs(
+    running: &Running,
+    open: impl FnMut() -> io::Result<(TcpStream, Leg)>,
+    shape: Shape,
+    size: usize,
+    round: usize,
+    pace: Pace,
+) -> Result<Row> {
     let name = running.scenario.name;
-    let open = running.connector(size, commands);
     let mut load = Load::open(shape.active, shape.idle, shape.spread, open)
         .with_context(|| format!("{name}: cannot open its connections; {}", running.log()))?;
     load.start();

@@ -63,6 +63,19 @@ pub const SEALED: Scenario = Scenario {
     through: Through::Envoy("sealed"),
     workers: 1,
 };
+pub const RELAY: Scenario = frames("meshgate-relay", Through::Envoy("relay"));
+pub const EGRESS_DIRECT: Scenario = Scenario {
+    name: "meshgate-egress-direct",
+    speaks: Speaks::Grpc,
+    through: Through::Envoy("relay"),
+    workers: 1,
+};
+pub const EGRESS: Scenario = Scenario {
+    name: "meshgate-egress",
+    speaks: Speaks::Grpc,
+    through: Through::Envoy("egress"),
+    workers: 1,
+};
 pub const ENVOY_GRPC: Scenario = Scenario {
     name: "envoy-grpc",
     speaks: Speaks::Grpc,
@@ -71,13 +84,16 @@ pub const ENVOY_GRPC: Scenario = Scenario {
 };
 
 /// All of them, in the order in which they run.
-pub const ALL: [Scenario; 11] = [
+pub const ALL: [Scenario; 14] = [
     frames("direct-tcp", Through::Nothing),
     ENVOY_TCP,
     DIRECT,
     SEALED,
     ROUTED,
     LOOPBACK,
+    RELAY,
+    EGRESS_DIRECT,
+    EGRESS,
     ENVOY_GRPC,
     frames("native-bridge", Through::Bridge("grpc")),
     Scenario { name: "grpc-server", speaks: Speaks::Grpc, through: Through::Nothing, workers: 1 },
@@ -173,10 +189,10 @@ impl Scenario {
         &self,
         parts: &Parts,
         servers: &Servers,
-        template: &str,
+        template_name: &str,
         commands: u32,
     ) -> Result<(Envoy, SocketAddr)> {
-        let template = Path::new("tests/bench/envoy").join(template).with_extension("yaml");
+        let template = Path::new("tests/bench/envoy").join(template_name).with_extension("yaml");
         let template = parts.read(&template)?;
         let mut values = vec![
             ("frames_port", servers.frames.1.port().to_string()),
@@ -186,6 +202,11 @@ impl Scenario {
         if self.is_meshgate() {
             ensure!(parts.wasm.exists(), "{} is missing: run scripts/build", parts.wasm.display());
             let mut configuration = parts.configuration(commands)?;
+            match (template_name, self.speaks) {
+                ("relay", Speaks::Frames) => to_private_server(&mut configuration),
+                ("relay" | "egress", Speaks::Grpc) => from_grpc(&mut configuration),
+                _ => {}
+            }
             if self.speaks == Speaks::SealedFrames {
                 let port = servers.companion()?.address.port();
                 values.push(("companion_port", port.to_string()));
@@ -222,12 +243,31 @@ impl Parts {
             "layout": layout,
             "session": { "mode": "none" },
             "upstream": { "authority": "demo.example:50051" },
+            "heartbeat": { "command": command::HEARTBEAT },
             // The other ways do not compress either.
             "defaults": { "compress_reply": false },
             "commands": [
                 { "service": "demo.v1.Echo", "first": command::ECHO, "methods": methods }
             ],
         }))
+    }
+}
+
+/// Private clients of a private server.
+fn to_private_server(configuration: &mut Value) {
+    configuration["direction"] = "relay".into();
+    configuration["server"] = json!({ "heartbeat": { "command": command::HEARTBEAT } });
+    configuration["upstream"] = json!({});
+}
+
+/// gRPC callers of a private server.
+fn from_grpc(configuration: &mut Value) {
+    configuration["direction"] = "egress".into();
+    configuration["server"] = json!({ "heartbeat": { "command": command::HEARTBEAT } });
+    if let Some(document) = configuration.as_object_mut() {
+        document.remove("session");
+        document.remove("heartbeat");
+        document.remove("upstream");
     }
 }
 
@@ -252,6 +292,13 @@ impl Running {
     /// What Envoy wrote to its log.
     pub fn log(&self) -> String {
         self.envoy.as_ref().map(Envoy::log).unwrap_or_default()
+    }
+
+    /// Makes connections that send heartbeats, which the filter answers itself.
+    pub fn heartbeats(&self) -> impl FnMut() -> io::Result<(TcpStream, Leg)> + use<> {
+        let address = self.address;
+        let commands = Commands { first: command::HEARTBEAT, count: 1 };
+        move || Ok((connect(address)?, Leg::Frames(Frames::new(commands, b"alive"))))
     }
 
     /// Makes connections that call an echo of `size` bytes, with so many different commands.
