@@ -8,7 +8,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use meshgate_filter::protocol::layout::{Decoded, EncodeError, Frame, Layout, Reply};
+use meshgate_filter::protocol::layout::{Decoded, EncodeError, Frame, Layout, Onward, Reply};
 
 /// The limit on frames, and on bodies once they are opened.
 const LIMIT: usize = 64 * 1024;
@@ -95,6 +95,28 @@ fn answer(layout: &Layout, frame: &Frame<'_>) {
         Err(EncodeError::OutOfRange { .. } | EncodeError::TextTooLong { .. }) => {
             assert!(out.is_empty());
         }
+        Err(error) => panic!("{error}"),
+    }
+    pass_on(layout, frame);
+}
+
+/// A frame that goes on with another sequence is otherwise the same.
+fn pass_on(layout: &Layout, frame: &Frame<'_>) {
+    let sequence = frame.sequence ^ 1;
+    let onward = Onward { sequence, body: frame.body, one_way: false, stamps: &[] };
+    let mut out = Vec::new();
+    match layout.encode_onward(frame, onward, None, &mut out) {
+        Ok(()) => match layout.decode(&out, usize::MAX) {
+            Ok(Decoded::Frame(passed)) => {
+                let expected = if layout.fits_sequence(u64::MAX) { 0 } else { sequence };
+                assert_eq!(passed.sequence, expected);
+                assert_eq!((passed.command, passed.status), (frame.command, frame.status));
+                assert_eq!((passed.body, passed.extension()), (frame.body, frame.extension()));
+            }
+            other => panic!("what goes on does not read back: {other:?}"),
+        },
+        // Written anew, a header can be too long for what says its length.
+        Err(EncodeError::OutOfRange { .. }) => assert!(out.is_empty()),
         Err(error) => panic!("{error}"),
     }
 }
