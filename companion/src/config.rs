@@ -30,6 +30,7 @@ pub struct Document {
     pub metrics: Metrics,
     pub store: Store,
     pub login: Login,
+    pub verifier: Verifier,
     pub session: Session,
     pub keys: Keys,
     pub log: Log,
@@ -381,6 +382,92 @@ pub struct Keys {
     /// The `iss` that JSON Web Tokens may have. Empty: any whose key signed.
     #[schemars(extend("x-reload" = true))]
     pub jwt_issuers: Vec<String>,
+}
+
+/// A login server of your own, which is asked about credentials that mean something to it alone.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verifier {
+    /// `grpc`: it implements `meshgate.verifier.v1.Verifier`. `http`: it takes a POST of JSON. `off`:
+    /// nobody is asked.
+    #[schemars(extend("x-reload" = true, "enum" = ["off", "grpc", "http"]))]
+    pub kind: String,
+    /// Where it is: `https://login.internal:8443` by gRPC, with a path by HTTP. `http://` only to
+    /// this machine, or with `behind_mesh`.
+    #[schemars(extend("x-reload" = true))]
+    pub url: Option<String>,
+    /// The mesh encrypts what goes to a `http://` URL and lets nobody else be the login server.
+    /// Nothing here can check that.
+    #[schemars(extend("x-reload" = true))]
+    pub behind_mesh: bool,
+    /// Which credentials it is asked about: `others`, which are neither a MeshGate ticket nor a JSON
+    /// Web Token, or `all`.
+    #[schemars(extend("x-reload" = true, "enum" = ["others", "all"]))]
+    pub takes: String,
+    /// A file with a bearer token to show, read anew every ten seconds.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub token_file: Option<PathBuf>,
+    /// How long an answer may take; then the client is told to try again. Together with the wait
+    /// for its turn it should stay below what proxies let a login take
+    /// (`session.login.handshake_timeout`, 3 s).
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub timeout: String,
+    /// Questions under way at once; beyond, clients are told to try again.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 65536))]
+    pub max_concurrent: u32,
+    /// How many answers are remembered. 0: none.
+    #[schemars(extend("x-reload" = true), range(max = 1000000))]
+    pub cache_entries: u32,
+    /// For how long an accepted credential is, from the same address; at most, and only if the
+    /// answer says that it may be.
+    #[schemars(extend("x-reload" = true, "format" = "duration-or-none"))]
+    pub cache_accepted: String,
+    /// For how long a refused credential is; less if the answer says so.
+    #[schemars(extend("x-reload" = true, "format" = "duration-or-none"))]
+    pub cache_refused: String,
+    /// So many questions in a row without an answer, and it is not asked for a while.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 1000000))]
+    pub breaker_failures: u32,
+    /// For how long. Then one question decides.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub breaker_pause: String,
+    pub tls: OutboundTls,
+}
+
+impl Default for Verifier {
+    fn default() -> Self {
+        Self {
+            kind: "off".into(),
+            url: None,
+            behind_mesh: false,
+            takes: "others".into(),
+            token_file: None,
+            timeout: "2s".into(),
+            max_concurrent: 256,
+            cache_entries: 10_000,
+            cache_accepted: "60s".into(),
+            cache_refused: "3s".into(),
+            breaker_failures: 10,
+            breaker_pause: "2s".into(),
+            tls: OutboundTls::default(),
+        }
+    }
+}
+
+/// TLS to a server, whose certificate must be good for the name in its URL.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboundTls {
+    /// The authority that signs the server's certificate, PEM. Without it: those that the system
+    /// trusts.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub ca: Option<PathBuf>,
+    /// The certificate that the companion shows, PEM; needs `key`.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[schemars(extend("x-reload" = true, "x-path" = true))]
+    pub key: Option<PathBuf>,
 }
 
 /// What is logged on standard error.

@@ -25,3 +25,4 @@ pub mod sessions;
 pub mod ticket;
 pub mod time;
 pub mod token;
+pub mod verifier;

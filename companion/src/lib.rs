@@ -16,6 +16,8 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod live;
+pub mod login_server;
 pub mod metrics;
+pub mod outbound;
 pub mod service;
 pub mod store;

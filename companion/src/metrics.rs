@@ -133,6 +133,11 @@ pub struct Metrics {
     pub resumes: Family,
     /// From a login's arrival to its answer.
     pub login_time: Histogram,
+    /// What came of questions to the login server
+    /// ([`crate::domain::verifier::RESULTS`]).
+    pub verifier_answers: Family,
+    /// What the login server takes for its answer, or until it is given up.
+    pub verifier_time: Histogram,
     /// `live`, `repeated`, `refused`.
     pub activations: Family,
     /// Sessions that ended, by `closed`, `kicked`, `replaced`, `expired`, `given_up`,
@@ -173,6 +178,8 @@ impl Default for Metrics {
             other_logins: logins(),
             resumes: logins(),
             login_time: Histogram::default(),
+            verifier_answers: Family::new(&crate::domain::verifier::RESULTS),
+            verifier_time: Histogram::default(),
             activations: Family::new(&["live", "repeated", "refused"]),
             ended: Family::new(&[
                 "closed",
@@ -224,6 +231,9 @@ pub struct Gauges {
     pub streams: usize,
     pub logins_under_way: usize,
     pub store_healthy: bool,
+    /// Where there is one: the state of its circuit breaker (`closed`, `half_open`, `open`), and how
+    /// many questions wait for their answer.
+    pub verifier: Option<(&'static str, usize)>,
     /// By listener: when its certificate expires, in seconds since the Unix epoch.
     pub certificates: Vec<(&'static str, u64)>,
 }
@@ -235,6 +245,14 @@ pub fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     page.family("resumes_total", "Resumes, by result", "result", &metrics.resumes);
     page.head("login_seconds", "histogram", "From a login's arrival to its answer");
     page.histogram("login_seconds", "", &metrics.login_time);
+    page.family(
+        "verifier_answers_total",
+        "Questions to the login server, by result",
+        "result",
+        &metrics.verifier_answers,
+    );
+    page.head("verifier_seconds", "histogram", "What the login server takes for an answer");
+    page.histogram("verifier_seconds", "", &metrics.verifier_time);
     page.family(
         "activations_total",
         "First frames of pending sessions, by result",
@@ -345,6 +363,15 @@ impl Page {
         self.value("logins_under_way", "", number(gauges.logins_under_way));
         self.head("store_healthy", "gauge", "1 if the store worked the last time it was asked");
         self.value("store_healthy", "", u64::from(gauges.store_healthy));
+        if let Some((now, under_way)) = gauges.verifier {
+            self.head("verifier_breaker", "gauge", "1 for what the login server's breaker is");
+            for state in ["closed", "half_open", "open"] {
+                let label = format!("state=\"{state}\"");
+                self.value("verifier_breaker", &label, u64::from(state == now));
+            }
+            self.head("verifier_under_way", "gauge", "Questions to the login server");
+            self.value("verifier_under_way", "", number(under_way));
+        }
         self.head("certificate_expiry_seconds", "gauge", "When a certificate expires, Unix time");
         for (listener, expiry) in &gauges.certificates {
             let labels = format!("listener=\"{listener}\"");
@@ -386,7 +413,11 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_head_once_and_every_line_a_number() {
-        let gauges = Gauges { certificates: vec![("edge", 5)], ..Gauges::default() };
+        let gauges = Gauges {
+            certificates: vec![("edge", 5)],
+            verifier: Some(("open", 3)),
+            ..Gauges::default()
+        };
         let page = page(&Metrics::default(), &gauges);
         let mut named = Vec::new();
         for line in page.lines() {

@@ -40,6 +40,14 @@ pub mod session {
     }
 }
 
+/// Between the companion and a login server.
+pub mod verifier {
+    pub mod v1 {
+        #![allow(clippy::all, clippy::pedantic)]
+        include!("gen/meshgate.verifier.v1.rs");
+    }
+}
+
 /// All contracts as an encoded `google.protobuf.FileDescriptorSet`, for gRPC reflection.
 #[cfg(feature = "service")]
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor_set.bin");

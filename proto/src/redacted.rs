@@ -5,6 +5,7 @@ use std::fmt::{Debug, Formatter, Result};
 use crate::app::v1::{PushRequest, push_request};
 use crate::edge::v1::{Login, LoginAccepted, Push, push};
 use crate::session::v1::{LoginRequest, ResumeToken, login_request::Credential};
+use crate::verifier::v1::VerifyRequest;
 
 /// A field's length in place of its value.
 struct Hidden(usize);
@@ -111,6 +112,7 @@ impl Debug for Credential {
         match self {
             Self::Ticket(ticket) => f.debug_tuple("Ticket").field(&Hidden(ticket.len())).finish(),
             Self::Jwt(jwt) => f.debug_tuple("Jwt").field(&Hidden(jwt.len())).finish(),
+            Self::Opaque(opaque) => f.debug_tuple("Opaque").field(&Hidden(opaque.len())).finish(),
         }
     }
 }
@@ -122,6 +124,18 @@ impl Debug for ResumeToken {
             .field("secret", &Hidden(self.secret.len()))
             .field("grace_ms", &self.grace_ms)
             .finish()
+    }
+}
+
+impl Debug for VerifyRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("VerifyRequest")
+            .field("credential", &Hidden(self.credential.len()))
+            .field("kind", &self.kind())
+            .field("audience", &self.audience)
+            .field("peer", &self.peer)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,11 +177,23 @@ mod tests {
 
     #[test]
     fn a_login_request_hides_its_credential() {
-        for credential in [Credential::Ticket("s3cret".into()), Credential::Jwt("s3cret".into())] {
+        for credential in [
+            Credential::Ticket("s3cret".into()),
+            Credential::Jwt("s3cret".into()),
+            Credential::Opaque(b"s3cret".to_vec()),
+        ] {
             let request = LoginRequest { credential: Some(credential), client: "game/1".into() };
             let text = format!("{request:?}");
             assert!(text.contains("game/1") && !text.contains("s3cret"), "{text}");
+            assert!(!text.contains("115"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_question_to_a_verifier_hides_its_credential() {
+        let credential = b"s3cret".to_vec();
+        let text = format!("{:?}", VerifyRequest { credential, ..VerifyRequest::default() });
+        assert!(text.contains("<6 bytes>") && !text.contains("115"), "{text}");
     }
 
     #[test]

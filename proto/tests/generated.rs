@@ -6,15 +6,16 @@ use std::{env, fs};
 
 use prost::Message;
 
-const CONTRACTS: [&str; 4] = [
+const CONTRACTS: [&str; 5] = [
     "meshgate/edge/v1/edge.proto",
     "meshgate/admin/v1/admin.proto",
     "meshgate/app/v1/app.proto",
     "meshgate/session/v1/session.proto",
+    "meshgate/verifier/v1/verifier.proto",
 ];
 
 /// Messages with secrets; `src/redacted.rs` writes their `Debug`.
-const SECRETIVE: [&str; 7] = [
+const SECRETIVE: [&str; 8] = [
     ".meshgate.app.v1.PushRequest",
     ".meshgate.edge.v1.Login",
     ".meshgate.edge.v1.LoginAccepted",
@@ -22,6 +23,7 @@ const SECRETIVE: [&str; 7] = [
     ".meshgate.session.v1.LoginRequest",
     ".meshgate.session.v1.LoginRequest.credential",
     ".meshgate.session.v1.ResumeToken",
+    ".meshgate.verifier.v1.VerifyRequest",
 ];
 
 fn generate(into: &Path) {

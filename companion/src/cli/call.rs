@@ -113,6 +113,10 @@ struct LoginArgs {
     /// Log in with this JSON Web Token first; @FILE reads it from a file
     #[arg(long, env = "MESHGATE_JWT", hide_env_values = true, help_heading = "Login")]
     jwt: Option<String>,
+    /// Log in with this first, which the companion hands to a login server; @FILE: the bytes of a
+    /// file
+    #[arg(long, value_name = "TEXT", help_heading = "Login")]
+    credential: Option<String>,
     /// The companion's public key (a key file of kind noise-public): log in by Noise and seal the
     /// frames
     #[arg(long, value_name = "FILE", help_heading = "Login")]
@@ -284,13 +288,14 @@ impl BodyArgs {
 
 impl LoginArgs {
     fn log_in(&self, known: &Known, wire: &mut Wire) -> anyhow::Result<()> {
-        let credential = match (&self.ticket, &self.jwt) {
-            (Some(ticket), _) => Credential::Ticket(login::text(ticket)?),
-            (None, Some(jwt)) => Credential::Jwt(login::text(jwt)?),
-            (None, None) if self.noise_key.is_some() => {
-                bail!("a Noise login needs --ticket or --jwt")
+        let credential = match (&self.credential, &self.ticket, &self.jwt) {
+            (Some(opaque), ..) => Credential::Opaque(login::bytes(opaque)?),
+            (None, Some(ticket), _) => Credential::Ticket(login::text(ticket)?),
+            (None, None, Some(jwt)) => Credential::Jwt(login::text(jwt)?),
+            (None, None, None) if self.noise_key.is_some() => {
+                bail!("a Noise login needs --ticket, --jwt or --credential")
             }
-            (None, None) => return Ok(()),
+            (None, None, None) => return Ok(()),
         };
         let session = known.session.as_ref();
         let command = match (&self.login_command, session) {

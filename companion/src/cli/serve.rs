@@ -40,7 +40,7 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let settings = self.flags.read()?;
         let logs = logs::start(&settings.document.log)?;
-        let keys = parts::keys(&settings.document.keys)?;
+        let keys = parts::keys(&settings)?;
         let (edge_rights, admin_rights) =
             (parts::edge_rights(&settings), parts::admin_rights(&settings)?);
         let app_rights = parts::app_rights(&settings)?;

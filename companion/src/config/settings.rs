@@ -80,14 +80,29 @@ pub enum SettingsError {
     HalfRedisTls,
     #[error("`store.redis.tls_ca`, `tls_cert` and `tls_key` need `store.redis.tls = true`")]
     RedisTlsOff,
+    #[error("`{key}`: `{value}` is no URL, such as {example}")]
+    Url { key: &'static str, value: String, example: &'static str },
+    #[error("`{key}`: others can read on the way what goes to `{value}`: {remedy}")]
+    PlainUrl { key: &'static str, value: String, remedy: &'static str },
+    #[error("`verifier.kind` needs a `verifier.url`, such as https://login.internal:8443")]
+    NoVerifierUrl,
+    #[error("`verifier.url` without `verifier.kind`: say `grpc` or `http`")]
+    NoVerifierKind,
+    #[error("`{0}.cert` and `{0}.key` go together: give both, or none")]
+    HalfOutboundTls(&'static str),
     #[error(transparent)]
     Exposed(#[from] Exposed),
     #[error(
         "no login could ever succeed: give --ticket-key (`keys.tickets`; make one with `meshgate \
-         keygen ticket-ed25519 --out FILE`), --jwt-key (`keys.jwks`) or --key-ring (`keys.ring`)"
+         keygen ticket-ed25519 --out FILE`), --jwt-key (`keys.jwks`) or --key-ring (`keys.ring`), or \
+         name a login server (`verifier`)"
     )]
     NoKeys,
 }
+
+mod verifier;
+
+pub use verifier::Settings as VerifierSettings;
 
 /// One listener.
 #[derive(Clone, Debug)]
@@ -112,6 +127,7 @@ pub struct Settings {
     pub groups: GroupLimits,
     pub metrics: Option<SocketAddr>,
     pub policy: Policy,
+    pub verifier: Option<verifier::Settings>,
     pub store: Store,
 }
 
@@ -129,8 +145,10 @@ impl Settings {
         let (app, grants) = app(&document)?;
         let metrics = document.metrics.listen.as_deref();
         let metrics = metrics.map(|text| address("metrics.listen", text)).transpose()?;
+        let verifier = verifier::settings(&document.verifier)?;
         let keys = &document.keys;
-        if keys.tickets.is_empty() && keys.jwks.is_empty() && keys.ring.is_none() {
+        let has_keys = !keys.tickets.is_empty() || !keys.jwks.is_empty() || keys.ring.is_some();
+        if !has_keys && verifier.is_none() {
             return Err(SettingsError::NoKeys);
         }
         let login = &document.login;
@@ -168,6 +186,7 @@ impl Settings {
             groups,
             metrics,
             policy,
+            verifier,
             store,
             document,
         })

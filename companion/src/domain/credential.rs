@@ -50,9 +50,12 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub struct Verified {
     pub identity: Identity,
-    pub id: CredentialId,
+    /// `None`: how often it works is for the login server to say, which is asked each time.
+    pub id: Option<CredentialId>,
     /// Its issuer wants it to work a single time, whatever this companion's policy is.
     pub once: bool,
+    /// When the session ends at the latest, whatever this companion's policy is.
+    pub until: Option<UnixMillis>,
 }
 
 /// Names a credential in the store of used ones, for as long as it could be used.

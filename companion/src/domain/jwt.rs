@@ -99,7 +99,7 @@ impl JwtKeys {
         let body = token.rsplit_once('.').map_or(token, |(body, _)| body);
         let id = CredentialId::new(expires, issuer, jti.as_deref().unwrap_or(body).as_bytes());
         let identity = Identity { user: sub, roles, claims: claims(rest) };
-        Ok(Verified { identity: identity.checked()?, id, once: false })
+        Ok(Verified { identity: identity.checked()?, id: Some(id), once: false, until: None })
     }
 
     fn find(&self, id: Option<&str>) -> Option<&PinnedKey> {

@@ -1,4 +1,5 @@
-//! A login, from the client's bytes to a session or a refusal. [`resume`] is for those who come back.
+//! A login, from the client's bytes to a session or a refusal. [`shown`] is about credentials,
+//! [`resume`] about those who come back.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +18,20 @@ use super::handshake::{MAX_LOGIN_MESSAGE_BYTES, NoiseKeys};
 use super::jwt::JwtKeys;
 use super::presence::{Accepted, ProxyStream, Word};
 use super::ration::Ration;
-use super::refusal::Why;
+use super::refusal::{Refused, Why};
 use super::resume::{ResumeKeys, Seed};
 use super::same_user::SameUser;
 use super::session::{HoldNumber, Mode, Session, SessionId};
 use super::sessions::{Away, Sessions};
-use super::ticket::{PREFIX, TicketKeys};
+use super::ticket::TicketKeys;
 use super::time::UnixMillis;
+use super::verifier::Verifier;
 use crate::live::Live;
 use resume::Resume;
+use shown::Shown;
 
 mod resume;
+mod shown;
 
 /// The contract allows this much free text of a client about itself.
 const MAX_CLIENT_BYTES: usize = 128;
@@ -105,6 +109,8 @@ pub struct Keys {
     pub tickets: TicketKeys,
     pub jwt: JwtKeys,
     pub resume: ResumeKeys,
+    /// The login server that is asked about other credentials.
+    pub verifier: Option<Arc<Verifier>>,
 }
 
 /// What logins are judged by; a reload replaces it.
@@ -180,6 +186,11 @@ impl Logins {
         self.max_under_way.saturating_sub(self.under_way.available_permits())
     }
 
+    /// The login server that is asked, if there is one.
+    pub fn verifier(&self) -> Option<Arc<Verifier>> {
+        self.rules.get().keys.verifier.clone()
+    }
+
     /// From now on every login is told to try again (at another replica, or later).
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -203,7 +214,7 @@ impl Logins {
                 true
             }
             Err(why) => {
-                self.refuse(stream, &attempt, why);
+                self.refuse(stream, &attempt, why.into());
                 false
             }
         }
@@ -242,7 +253,7 @@ impl Logins {
         let oldest = lock(&self.waiting).pop_front();
         // None: all are being worked on, or wait for the store.
         let Waiting { stream, attempt, admittance, .. } = oldest.ok_or(Why::TooMany)?;
-        self.refuse(&stream, &attempt, Why::Shed);
+        self.refuse(&stream, &attempt, Why::Shed.into());
         Ok(admittance)
     }
 
@@ -262,15 +273,15 @@ impl Logins {
         arrived: Instant,
     ) {
         if arrived.elapsed() > STALE_AFTER {
-            return self.refuse(stream, &attempt, Why::Shed);
+            return self.refuse(stream, &attempt, Why::Shed.into());
         }
         let (rules, sessions) = (self.rules.get(), &self.sessions);
         let checked = match Resume::parse(&attempt) {
-            None => rules.check(sessions, stream, &attempt),
-            Some(Err(why)) => Err(why),
+            None => rules.check(sessions, stream, &attempt).await,
+            Some(Err(why)) => Err(why.into()),
             Some(Ok(resume)) => {
                 let checked = rules.check_resume(sessions, stream, &attempt, resume).await;
-                checked.map(|accepted| (None, accepted))
+                checked.map(|accepted| (None, accepted)).map_err(Refused::from)
             }
         };
         let result = match checked {
@@ -281,16 +292,16 @@ impl Logins {
                 } else {
                     sessions.join(stream, credential, accepted).await
                 };
-                result.inspect(|()| {
+                result.map_err(Refused::from).inspect(|()| {
                     debug!(session = %id, user, peer = attempt.peer, "login accepted");
                 })
             }
-            Err(why) => Err(why),
+            Err(refused) => Err(refused),
         };
         self.sessions.metrics().login_time.record(arrived.elapsed());
         match result {
             Ok(()) => self.count(&attempt, "accepted"),
-            Err(why) => self.refuse(stream, &attempt, why),
+            Err(refused) => self.refuse(stream, &attempt, refused),
         }
     }
 
@@ -305,8 +316,8 @@ impl Logins {
     }
 
     /// Says no, and writes down why, as far as the client's ration of log lines goes.
-    fn refuse(&self, stream: &Arc<dyn ProxyStream>, attempt: &Attempt, why: Why) {
-        let reference = attempt.reference;
+    fn refuse(&self, stream: &Arc<dyn ProxyStream>, attempt: &Attempt, refused: Refused) {
+        let (reference, why) = (attempt.reference, refused.why);
         self.count(attempt, why.name());
         // What a proxy calls a peer is not more trusted than the peer.
         let peer = attempt.peer.as_str();
@@ -316,76 +327,78 @@ impl Logins {
         } else {
             self.sessions.metrics().log_lines_held_back.count();
         }
-        stream.tell(Word::Refused { reference, why });
+        stream.tell(Word::Refused { reference, refused });
     }
 }
 
 impl Rules {
-    /// Everything that needs no store: handshake, signature, times, limits.
-    fn check(
+    /// Everything that needs no store: handshake, credential, times, limits.
+    async fn check(
         &self,
         sessions: &Sessions,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
-    ) -> Result<(Option<CredentialId>, Accepted), Why> {
+    ) -> Result<(Option<CredentialId>, Accepted), Refused> {
         fits(attempt)?;
         if !self.policy.audiences.is_empty() && !self.policy.audiences.contains(&attempt.audience) {
-            return Err(Why::AudienceNotServed);
+            return Err(Why::AudienceNotServed.into());
         }
-        let now = sessions.clock().now();
         match attempt.mode {
-            Some(Mode::Ticket) => self.check_ticket(now, stream, attempt),
-            Some(Mode::Noise) => self.check_noise(now, stream, attempt),
-            None => Err(Why::ModeNotOffered),
+            Some(Mode::Ticket) => self.check_ticket(sessions, stream, attempt).await,
+            Some(Mode::Noise) => self.check_noise(sessions, stream, attempt).await,
+            None => Err(Why::ModeNotOffered.into()),
         }
     }
 
-    fn check_ticket(
+    async fn check_ticket(
         &self,
-        now: UnixMillis,
+        sessions: &Sessions,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
-    ) -> Result<(Option<CredentialId>, Accepted), Why> {
-        let text = std::str::from_utf8(&attempt.message).map_err(|_| Why::Malformed)?;
-        // Text protocols end their fields with NUL, space or newline.
-        let text = text.trim_end_matches(['\0', ' ', '\r', '\n']);
-        let verified = if text.starts_with(PREFIX) {
-            self.ticket(text, attempt, now)?
-        } else {
-            self.jwt(text, attempt, now)?
-        };
+    ) -> Result<(Option<CredentialId>, Accepted), Refused> {
+        let shown = Shown::in_message(&attempt.message);
+        let verified = self.verify(sessions, attempt, Mode::Ticket, shown, "").await?;
         let credential = self.single_use(Mode::Ticket, &verified);
+        let now = sessions.clock().now();
         let mut session =
             self.session(Mode::Ticket, now, stream, attempt, verified, String::new())?;
-        session.seed = self.seed(Some(text.as_bytes()))?;
+        session.seed = self.seed(Some(shown.bytes()))?;
         let reply = self.reply(&session, None);
         let reference = attempt.reference;
         Ok((credential, Accepted { reference, session, base: None, reply, keys: None }))
     }
 
-    fn check_noise(
+    async fn check_noise(
         &self,
-        now: UnixMillis,
+        sessions: &Sessions,
         stream: &Arc<dyn ProxyStream>,
         attempt: &Attempt,
-    ) -> Result<(Option<CredentialId>, Accepted), Why> {
+    ) -> Result<(Option<CredentialId>, Accepted), Refused> {
         let keys = self.keys.noise.as_ref().ok_or(Why::ModeNotOffered)?;
         let opened = keys.open(&attempt.layout, &attempt.audience, &attempt.message)?;
         let request =
             LoginRequest::decode(opened.payload.as_slice()).map_err(|_| Why::Malformed)?;
-        if request.client.len() > MAX_CLIENT_BYTES || request.client.chars().any(char::is_control) {
-            return Err(Why::Malformed);
+        let client = request.client;
+        if client.len() > MAX_CLIENT_BYTES || client.chars().any(char::is_control) {
+            return Err(Why::Malformed.into());
         }
-        let verified = match request.credential {
-            Some(Credential::Ticket(ticket)) => {
-                self.ticket(&Zeroizing::new(ticket), attempt, now)?
+        let verified = match request.credential.ok_or(Why::Malformed)? {
+            Credential::Ticket(ticket) => {
+                let ticket = Zeroizing::new(ticket);
+                self.verify(sessions, attempt, Mode::Noise, Shown::Ticket(&ticket), &client).await?
             }
-            Some(Credential::Jwt(jwt)) => self.jwt(&Zeroizing::new(jwt), attempt, now)?,
-            None => return Err(Why::Malformed),
+            Credential::Jwt(jwt) => {
+                let jwt = Zeroizing::new(jwt);
+                self.verify(sessions, attempt, Mode::Noise, Shown::Jwt(&jwt), &client).await?
+            }
+            Credential::Opaque(bytes) => {
+                let bytes = Zeroizing::new(bytes);
+                self.verify(sessions, attempt, Mode::Noise, Shown::Opaque(&bytes), &client).await?
+            }
         };
         let credential = self.single_use(Mode::Noise, &verified);
-        let mut session =
-            self.session(Mode::Noise, now, stream, attempt, verified, request.client)?;
+        let now = sessions.clock().now();
+        let mut session = self.session(Mode::Noise, now, stream, attempt, verified, client)?;
         session.seed = self.seed(None)?;
         let answered = opened.answer(&self.reply(&session, None))?;
         let accepted = Accepted {
@@ -398,21 +411,13 @@ impl Rules {
         Ok((credential, accepted))
     }
 
-    fn ticket(&self, ticket: &str, attempt: &Attempt, now: UnixMillis) -> Result<Verified, Why> {
-        self.keys.tickets.verify(ticket, &attempt.audience, now)
-    }
-
-    fn jwt(&self, jwt: &str, attempt: &Attempt, now: UnixMillis) -> Result<Verified, Why> {
-        self.keys.jwt.verify(jwt, &attempt.audience, now)
-    }
-
     fn single_use(&self, mode: Mode, verified: &Verified) -> Option<CredentialId> {
         let by_policy = match self.policy.single_use {
             SingleUse::Noise => mode == Mode::Noise,
             SingleUse::Always => true,
             SingleUse::Never => false,
         };
-        (by_policy || verified.once).then_some(verified.id)
+        verified.id.filter(|_| by_policy || verified.once)
     }
 
     fn session(
@@ -424,6 +429,7 @@ impl Rules {
         verified: Verified,
         client: String,
     ) -> Result<Session, Why> {
+        let latest = now.after(self.policy.lifetime);
         Ok(Session {
             id: SessionId::new(now)?,
             identity: verified.identity,
@@ -434,7 +440,7 @@ impl Rules {
             peer: attempt.peer.clone(),
             client,
             created_at: now,
-            expires_at: now.after(self.policy.lifetime),
+            expires_at: verified.until.map_or(latest, |until| until.min(latest)),
             hold: HoldNumber::default().next()?,
             worker: stream.worker(),
             away_until: None,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::push::Parcel;
-use super::refusal::Why;
+use super::refusal::Refused;
 use super::secret::TrafficKeys;
 use super::session::{Farewell, Hold, HoldNumber, Session, SessionId};
 use super::time::UnixMillis;
@@ -55,7 +55,7 @@ pub enum Word {
     Accepted(Box<Accepted>),
     Refused {
         reference: u64,
-        why: Why,
+        refused: Refused,
     },
     Activated {
         reference: u64,

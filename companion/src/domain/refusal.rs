@@ -37,6 +37,16 @@ pub enum Why {
     Used,
     #[error("its user has as many sessions as he may have")]
     TooManySessions,
+    #[error("the login server refused the credential")]
+    VerifierRefused,
+    #[error("the login server says that the credential has expired")]
+    VerifierExpired,
+    #[error("the login server says not now")]
+    VerifierTryAgain,
+    #[error("the login server does not answer")]
+    VerifierAway,
+    #[error("as many questions to the login server are under way as may be")]
+    VerifierBusy,
     #[error("too many logins are under way")]
     TooMany,
     #[error("it waited too long while others came: shed")]
@@ -64,7 +74,7 @@ pub enum Why {
 }
 
 /// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
-pub const RESULTS: [&str; 28] = [
+pub const RESULTS: [&str; 33] = [
     "accepted",
     "malformed",
     "mode_not_offered",
@@ -81,6 +91,11 @@ pub const RESULTS: [&str; 28] = [
     "expired",
     "used",
     "too_many_sessions",
+    "verifier_refused",
+    "verifier_expired",
+    "verifier_try_again",
+    "verifier_away",
+    "verifier_busy",
     "too_many",
     "shed",
     "address_too_fast",
@@ -94,6 +109,20 @@ pub const RESULTS: [&str; 28] = [
     "resume_off",
     "no_randomness",
 ];
+
+/// A refusal, with what the login server wants the client to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub why: Why,
+    /// In place of [`Refusal::text`].
+    pub text: Option<Box<str>>,
+}
+
+impl From<Why> for Refused {
+    fn from(why: Why) -> Self {
+        Self { why, text: None }
+    }
+}
 
 /// What the client may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +156,11 @@ impl Why {
             Self::Expired => "expired",
             Self::Used => "used",
             Self::TooManySessions => "too_many_sessions",
+            Self::VerifierRefused => "verifier_refused",
+            Self::VerifierExpired => "verifier_expired",
+            Self::VerifierTryAgain => "verifier_try_again",
+            Self::VerifierAway => "verifier_away",
+            Self::VerifierBusy => "verifier_busy",
             Self::TooMany => "too_many",
             Self::Shed => "shed",
             Self::AddressTooFast => "address_too_fast",
@@ -155,13 +189,17 @@ impl Why {
             | Self::WrongAudience
             | Self::WrongIssuer
             | Self::UnacceptableIdentity
+            | Self::VerifierRefused
             | Self::NotYetValid => Refusal::Unauthenticated,
-            Self::Expired | Self::Used => Refusal::Expired,
+            Self::Expired | Self::Used | Self::VerifierExpired => Refusal::Expired,
             Self::TooManySessions => Refusal::LoggedIn,
             Self::SessionGone | Self::TokenOld | Self::TokenWrong | Self::ResumeOff => {
                 Refusal::NotResumed
             }
-            Self::TooMany
+            Self::VerifierTryAgain
+            | Self::VerifierAway
+            | Self::VerifierBusy
+            | Self::TooMany
             | Self::Shed
             | Self::AddressTooFast
             | Self::AllTooFast

@@ -191,7 +191,8 @@ impl TicketKeys {
         check_times(now, Some(UnixMillis::from_seconds(payload.nbf)), expires)?;
         let id = CredentialId::new(expires, &payload.kid, payload.jti.as_bytes());
         let identity = Identity { user: payload.sub, roles: payload.roles, claims: payload.claims };
-        Ok(Verified { identity: identity.checked()?, id, once: payload.once })
+        let identity = identity.checked()?;
+        Ok(Verified { identity, id: Some(id), once: payload.once, until: None })
     }
 }
 

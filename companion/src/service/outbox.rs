@@ -165,8 +165,8 @@ fn message(word: Word) -> Kind {
                 activate,
             })
         }
-        Word::Refused { reference, why } => {
-            let refusal = why.refusal();
+        Word::Refused { reference, refused } => {
+            let refusal = refused.why.refusal();
             let number = match refusal {
                 Refusal::Unauthenticated | Refusal::NotResumed => RefusalNumber::Unauthenticated,
                 Refusal::Expired => RefusalNumber::Expired,
@@ -176,7 +176,7 @@ fn message(word: Word) -> Kind {
             Kind::LoginRefused(LoginRefused {
                 r#ref: reference,
                 refusal: number.into(),
-                text: refusal.text().into(),
+                text: refused.text.map_or_else(|| refusal.text().to_owned(), String::from),
             })
         }
         Word::Activated { reference, refused } => Kind::Activated(Activated {

@@ -19,6 +19,7 @@ use meshgate_companion::domain::resume::ResumeKeys;
 use meshgate_companion::domain::sessions::Sessions;
 use meshgate_companion::domain::ticket::{Issuer, Payload, TicketKeys};
 use meshgate_companion::domain::time::{Clock, ManualClock, UnixMillis};
+use meshgate_companion::domain::verifier::Verifier;
 use meshgate_companion::service::rights::{Gate, Rights, Side};
 use meshgate_companion::service::server::{Companion, Endpoint, serve};
 use meshgate_companion::store::redb::RedbStore;
@@ -61,6 +62,7 @@ pub struct KeyRing {
     pub ticket: Key,
     pub jwk: String,
     pub issuers: Vec<String>,
+    pub verifier: Option<Arc<Verifier>>,
 }
 
 impl KeyRing {
@@ -72,6 +74,7 @@ impl KeyRing {
             ticket: Key::generate(Kind::TicketEd25519, Some("t1".into())).unwrap(),
             jwk: jwk.into(),
             issuers: vec!["https://login.example".into()],
+            verifier: None,
         }
     }
 
@@ -85,6 +88,7 @@ impl KeyRing {
             .unwrap(),
             jwt: JwtKeys::new([self.jwk.as_bytes()], self.issuers.clone()).unwrap(),
             resume: ResumeKeys::derive([&self.noise]),
+            verifier: self.verifier.clone(),
         }
     }
 

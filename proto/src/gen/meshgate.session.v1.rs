@@ -6,7 +6,7 @@ pub struct LoginRequest {
     /// Free text for logs, such as "mygame/1.4 android"; at most 128 bytes.
     #[prost(string, tag = "15")]
     pub client: ::prost::alloc::string::String,
-    #[prost(oneof = "login_request::Credential", tags = "1, 2")]
+    #[prost(oneof = "login_request::Credential", tags = "1, 2, 3")]
     pub credential: ::core::option::Option<login_request::Credential>,
 }
 /// Nested message and enum types in `LoginRequest`.
@@ -20,6 +20,9 @@ pub mod login_request {
         /// A JSON Web Token.
         #[prost(string, tag = "2")]
         Jwt(::prost::alloc::string::String),
+        /// What means something to the studio's login server alone, which the companion then asks.
+        #[prost(bytes, tag = "3")]
+        Opaque(::prost::alloc::vec::Vec<u8>),
     }
 }
 /// The body of a ticket login's reply, and the payload of the second Noise message.

@@ -21,6 +21,16 @@ const CLIENT: &str = concat!("meshgate-call/", env!("CARGO_PKG_VERSION"));
 pub enum Credential {
     Ticket(Zeroizing<String>),
     Jwt(Zeroizing<String>),
+    /// For the studio's own login server.
+    Opaque(Zeroizing<Vec<u8>>),
+}
+
+/// The bytes of a text, or for `@FILE` those of the file, all of them.
+pub fn bytes(argument: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    match argument.strip_prefix('@') {
+        Some(file) => files::read(file.as_ref()),
+        None => Ok(Zeroizing::new(argument.as_bytes().to_vec())),
+    }
 }
 
 /// The text itself, or for `@FILE` what the file holds.
@@ -38,8 +48,11 @@ pub fn by_ticket(
     command: Command<'_>,
     credential: &Credential,
 ) -> anyhow::Result<()> {
-    let (Credential::Ticket(text) | Credential::Jwt(text)) = credential;
-    let reply = exchange(wire, command, text.as_bytes())?;
+    let message = match credential {
+        Credential::Ticket(text) | Credential::Jwt(text) => text.as_bytes(),
+        Credential::Opaque(bytes) => bytes,
+    };
+    let reply = exchange(wire, command, message)?;
     show(wire, &LoginReply::decode(reply.as_slice()).context("the login's reply")?);
     Ok(())
 }
@@ -58,6 +71,7 @@ pub fn by_noise(
     let credential = match &credential {
         Credential::Ticket(text) => login_request::Credential::Ticket(text.to_string()),
         Credential::Jwt(text) => login_request::Credential::Jwt(text.to_string()),
+        Credential::Opaque(bytes) => login_request::Credential::Opaque(bytes.to_vec()),
     };
     let request = LoginRequest { credential: Some(credential), client: CLIENT.into() };
     let request = Zeroizing::new(request.encode_to_vec());

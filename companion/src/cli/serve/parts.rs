@@ -1,13 +1,13 @@
 //! What the companion is made of, from its settings and the files that they name.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::info;
 
 use crate::cli::{files, masters, ring_file};
-use crate::config;
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, VerifierSettings};
 use crate::domain::handshake::NoiseKeys;
 use crate::domain::jwt::JwtKeys;
 use crate::domain::key::Kind;
@@ -16,9 +16,11 @@ use crate::domain::master::Masters;
 use crate::domain::resume::ResumeKeys;
 use crate::domain::ticket::TicketKeys;
 use crate::domain::token::Tokens;
+use crate::domain::verifier::Verifier;
 use crate::service::rights::Rights;
 
-pub fn keys(keys: &config::Keys) -> anyhow::Result<Keys> {
+pub fn keys(settings: &Settings) -> anyhow::Result<Keys> {
+    let keys = &settings.document.keys;
     let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<_>> {
         paths.iter().map(|path| files::read_key(path)).collect()
     };
@@ -50,12 +52,21 @@ pub fn keys(keys: &config::Keys) -> anyhow::Result<Keys> {
         info!("no session can be resumed: that takes a master key or a Noise key");
     }
     Ok(Keys {
+        verifier: settings.verifier.as_ref().map(verifier).transpose()?,
         resume,
         noise: if noise.is_empty() { None } else { Some(NoiseKeys::new(&noise)?) },
         tickets: TicketKeys::new(&tickets)?,
         jwt: JwtKeys::new(documents, keys.jwt_issuers.clone())
             .context("`keys.jwks` (--jwt-key)")?,
     })
+}
+
+fn verifier(settings: &VerifierSettings) -> anyhow::Result<Arc<Verifier>> {
+    let VerifierSettings { place, limits } = settings;
+    let way = place.way().context("`verifier`")?;
+    let host = place.uri.authority().map(ToString::to_string);
+    info!(host, transport = ?place.transport, "a login server is asked");
+    Ok(Arc::new(Verifier::new(way, limits.clone())?))
 }
 
 pub fn edge_rights(settings: &Settings) -> Rights {

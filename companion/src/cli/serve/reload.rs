@@ -57,7 +57,7 @@ impl Running {
         let (document, waiting) = merge(&self.settings.document, &self.flags.read()?.document)?;
         // Judged as what will be in force: new rights at the old addresses.
         let settings = Settings::new(document)?;
-        let keys = parts::keys(&settings.document.keys)?;
+        let keys = parts::keys(&settings)?;
         let edge_rights = parts::edge_rights(&settings);
         let admin_rights = parts::admin_rights(&settings)?;
         let app_rights = parts::app_rights(&settings)?;

@@ -29,8 +29,8 @@ impl ProxyStream for Line {
     }
 
     fn tell(&self, word: Word) {
-        let Word::Refused { reference, why } = word else { panic!("refusals alone: {word:?}") };
-        self.0.lock().unwrap().push(format!("{reference} {}", why.name()));
+        let Word::Refused { reference, refused } = word else { panic!("refusals alone: {word:?}") };
+        self.0.lock().unwrap().push(format!("{reference} {}", refused.why.name()));
     }
 }
 

@@ -31,7 +31,9 @@ impl ProxyStream for Line {
         let text = match word {
             Word::Drain => "drain".into(),
             Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
-            Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
+            Word::Refused { reference, refused } => {
+                format!("refused {reference} {:?}", refused.why)
+            }
             Word::Activated { reference, refused } => format!("activated {reference} {refused:?}"),
             Word::Push { sessions, .. } => format!("push {sessions:?}"),
             Word::Kick { hold, farewell } => {

@@ -161,7 +161,9 @@ impl ProxyStream for Line {
         let text = match word {
             Word::Drain => "drain".into(),
             Word::Accepted(accepted) => format!("accepted {}", accepted.reference),
-            Word::Refused { reference, why } => format!("refused {reference} {why:?}"),
+            Word::Refused { reference, refused } => {
+                format!("refused {reference} {:?}", refused.why)
+            }
             Word::Activated { refused: None, .. } => "activated".into(),
             Word::Activated { .. } => "not activated".into(),
             Word::Kick { farewell, .. } => format!("kick {} {}", farewell.reason, farewell.code),
