@@ -33,6 +33,7 @@ pub struct Document {
     pub verifier: Verifier,
     pub session: Session,
     pub keys: Keys,
+    pub jwks: Jwks,
     pub log: Log,
 }
 
@@ -384,6 +385,48 @@ pub struct Keys {
     pub jwt_issuers: Vec<String>,
 }
 
+/// An issuer's keys for JSON Web Tokens, fetched from a URL; beside those of `keys.jwks`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwks {
+    /// Where the JWK set is, such as `https://login.example/.well-known/jwks.json`. `http://` only on
+    /// this machine, or with `behind_mesh`. Secret keys (`oct`) in it are passed over.
+    #[schemars(extend("x-reload" = true))]
+    pub url: Option<String>,
+    /// As `verifier.behind_mesh`.
+    #[schemars(extend("x-reload" = true))]
+    pub behind_mesh: bool,
+    /// The algorithm of keys that say none, and the only one: keys of another are passed over.
+    /// With `any` each key must say its `alg`.
+    #[schemars(extend("x-reload" = true, "enum" = ["any", "EdDSA", "ES256", "RS256"]))]
+    pub algorithm: String,
+    /// How often it is fetched.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub refresh: String,
+    /// A token with an unknown key has it fetched at once, but not within this time after the last
+    /// time.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub cool_down: String,
+    /// How long a fetch may take.
+    #[schemars(extend("x-reload" = true, "format" = "duration"))]
+    pub timeout: String,
+    pub tls: OutboundTls,
+}
+
+impl Default for Jwks {
+    fn default() -> Self {
+        Self {
+            url: None,
+            behind_mesh: false,
+            algorithm: "any".into(),
+            refresh: "5m".into(),
+            cool_down: "30s".into(),
+            timeout: "5s".into(),
+            tls: OutboundTls::default(),
+        }
+    }
+}
+
 /// A login server of your own, which is asked about credentials that mean something to it alone.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -455,7 +498,7 @@ impl Default for Verifier {
 }
 
 /// TLS to a server, whose certificate must be good for the name in its URL.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutboundTls {
     /// The authority that signs the server's certificate, PEM. Without it: those that the system

@@ -234,6 +234,8 @@ pub struct Gauges {
     /// Where there is one: the state of its circuit breaker (`closed`, `half_open`, `open`), and how
     /// many questions wait for their answer.
     pub verifier: Option<(&'static str, usize)>,
+    /// Where an issuer's keys are fetched.
+    pub fetched_keys: Option<crate::domain::jwt::fetched::Numbers>,
     /// By listener: when its certificate expires, in seconds since the Unix epoch.
     pub certificates: Vec<(&'static str, u64)>,
 }
@@ -372,6 +374,17 @@ impl Page {
             self.head("verifier_under_way", "gauge", "Questions to the login server");
             self.value("verifier_under_way", "", number(under_way));
         }
+        if let Some(found) = gauges.fetched_keys {
+            self.head("jwks_fetches_total", "counter", "Fetches of an issuer's keys, by result");
+            self.value("jwks_fetches_total", "result=\"ok\"", found.fetched);
+            self.value("jwks_fetches_total", "result=\"failed\"", found.failed);
+            self.head("jwks_keys", "gauge", "The issuer's keys that are here");
+            self.value("jwks_keys", "", number(found.keys));
+            if let Some(age) = found.age {
+                self.head("jwks_age_seconds", "gauge", "Since they were fetched");
+                self.value("jwks_age_seconds", "", age);
+            }
+        }
         self.head("certificate_expiry_seconds", "gauge", "When a certificate expires, Unix time");
         for (listener, expiry) in &gauges.certificates {
             let labels = format!("listener=\"{listener}\"");
@@ -391,6 +404,7 @@ fn seconds(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::jwt::fetched::Numbers;
 
     #[test]
     fn a_histogram_counts_upward_and_its_bounds_are_inclusive() {
@@ -416,6 +430,7 @@ mod tests {
         let gauges = Gauges {
             certificates: vec![("edge", 5)],
             verifier: Some(("open", 3)),
+            fetched_keys: Some(Numbers { fetched: 1, failed: 2, keys: 3, age: Some(4) }),
             ..Gauges::default()
         };
         let page = page(&Metrics::default(), &gauges);

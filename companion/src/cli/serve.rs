@@ -40,7 +40,7 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let settings = self.flags.read()?;
         let logs = logs::start(&settings.document.log)?;
-        let keys = parts::keys(&settings)?;
+        let keys = parts::keys(&settings, None)?;
         let (edge_rights, admin_rights) =
             (parts::edge_rights(&settings), parts::admin_rights(&settings)?);
         let app_rights = parts::app_rights(&settings)?;
@@ -80,6 +80,9 @@ impl Serve {
                 Some(address) => Some(listen(address).await?),
                 None => None,
             };
+            if let Some(fetched) = logins.fetched() {
+                fetched.start();
+            }
             let (shutdown, hangup) = (shutdown_signal()?, signal(SignalKind::hangup())?);
             announce(&settings, &edge, &admin, app.as_ref(), metrics.as_ref())?;
             let companion = Companion {

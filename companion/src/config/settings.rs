@@ -95,13 +95,15 @@ pub enum SettingsError {
     #[error(
         "no login could ever succeed: give --ticket-key (`keys.tickets`; make one with `meshgate \
          keygen ticket-ed25519 --out FILE`), --jwt-key (`keys.jwks`) or --key-ring (`keys.ring`), or \
-         name a login server (`verifier`)"
+         name an issuer (`jwks.url`) or a login server (`verifier`)"
     )]
     NoKeys,
 }
 
+mod jwks;
 mod verifier;
 
+pub use jwks::Settings as JwksSettings;
 pub use verifier::Settings as VerifierSettings;
 
 /// One listener.
@@ -128,6 +130,7 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     pub policy: Policy,
     pub verifier: Option<verifier::Settings>,
+    pub jwks: Option<jwks::Settings>,
     pub store: Store,
 }
 
@@ -146,9 +149,10 @@ impl Settings {
         let metrics = document.metrics.listen.as_deref();
         let metrics = metrics.map(|text| address("metrics.listen", text)).transpose()?;
         let verifier = verifier::settings(&document.verifier)?;
+        let jwks = jwks::settings(&document.jwks, &document.keys.jwt_issuers)?;
         let keys = &document.keys;
         let has_keys = !keys.tickets.is_empty() || !keys.jwks.is_empty() || keys.ring.is_some();
-        if !has_keys && verifier.is_none() {
+        if !has_keys && verifier.is_none() && jwks.is_none() {
             return Err(SettingsError::NoKeys);
         }
         let login = &document.login;
@@ -187,6 +191,7 @@ impl Settings {
             metrics,
             policy,
             verifier,
+            jwks,
             store,
             document,
         })

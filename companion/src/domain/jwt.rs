@@ -2,11 +2,12 @@
 //!
 //! Keys come as a JWK or a JWK set (RFC 7517). Each key must say its `alg`, and a token is checked
 //! with that algorithm alone, whatever its header claims. `exp`, `aud` and `sub` are required,
-//! `nbf` and `iss` are checked where present or configured.
+//! `nbf` and `iss` are checked where present or configured. [`fetched`] is about sets that lie at a
+//! URL.
 
 use std::collections::{BTreeMap, HashMap};
 
-use jsonwebtoken::jwk::{Jwk, JwkSet, KeyAlgorithm};
+use jsonwebtoken::jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,8 +16,11 @@ use super::credential::{CredentialId, Identity, MAX_CREDENTIAL_BYTES, Verified, 
 use super::refusal::Why;
 use super::time::UnixMillis;
 
+pub mod fetched;
 mod signature;
 
+/// Keys of a published set that are looked at: issuers have a handful.
+const MAX_PUBLISHED: usize = 64;
 /// Members of a token that are no claims of the user.
 const REGISTERED: [&str; 8] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "roles"];
 
@@ -26,6 +30,8 @@ pub enum JwkError {
     NotJwk { line: usize, column: usize },
     #[error("the JWK set holds no key")]
     Empty,
+    #[error("the JWK set holds no key that can be used")]
+    NoneUsable,
     #[error("JWK `{0}` has no `kid`, which a set of several keys needs")]
     NoKeyId(usize),
     #[error("two JWKs have the kid `{0}`")]
@@ -75,6 +81,41 @@ impl JwtKeys {
             }
         }
         Ok(Self { keys, issuers })
+    }
+
+    /// Of a set that somebody else keeps: what cannot be used here is passed over, and so are
+    /// secrets, which have no business where everybody can read them. With `pinned`, keys that say
+    /// no `alg` have that one, and keys of another one are passed over.
+    pub fn of_published(
+        document: &[u8],
+        issuers: Vec<String>,
+        pinned: Option<Algorithm>,
+    ) -> Result<Self, JwkError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Value>,
+        }
+        signature::install();
+        let set: Set = serde_json::from_slice(document).map_err(|error| not_jwk(&error))?;
+        let mut keys = HashMap::new();
+        for jwk in set.keys.into_iter().take(MAX_PUBLISHED) {
+            let Ok(jwk) = serde_json::from_value::<Jwk>(jwk) else { continue };
+            if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
+                continue;
+            }
+            let Ok(key) = PinnedKey::pinned(&jwk, "", pinned) else { continue };
+            if key.algorithm == Algorithm::HS256 {
+                continue;
+            }
+            // Of several with one name, the first.
+            keys.entry(jwk.common.key_id.unwrap_or_default()).or_insert(key);
+        }
+        if keys.is_empty() { Err(JwkError::NoneUsable) } else { Ok(Self { keys, issuers }) }
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -129,13 +170,23 @@ impl JwtKeys {
 
 impl PinnedKey {
     fn new(jwk: &Jwk, name: &str) -> Result<Self, JwkError> {
-        let algorithm = match jwk.common.key_algorithm {
-            Some(KeyAlgorithm::HS256) => Algorithm::HS256,
-            Some(KeyAlgorithm::EdDSA) => Algorithm::EdDSA,
-            Some(KeyAlgorithm::ES256) => Algorithm::ES256,
-            Some(KeyAlgorithm::RS256) => Algorithm::RS256,
-            _ => return Err(JwkError::Algorithm(name.to_owned())),
+        Self::pinned(jwk, name, None)
+    }
+
+    fn pinned(jwk: &Jwk, name: &str, pinned: Option<Algorithm>) -> Result<Self, JwkError> {
+        let said = match jwk.common.key_algorithm {
+            Some(KeyAlgorithm::HS256) => Some(Algorithm::HS256),
+            Some(KeyAlgorithm::EdDSA) => Some(Algorithm::EdDSA),
+            Some(KeyAlgorithm::ES256) => Some(Algorithm::ES256),
+            Some(KeyAlgorithm::RS256) => Some(Algorithm::RS256),
+            Some(_) => return Err(JwkError::Algorithm(name.to_owned())),
+            None => None,
         };
+        let algorithm = match (said, pinned) {
+            (Some(said), Some(pinned)) if said != pinned => None,
+            (said, pinned) => said.or(pinned),
+        };
+        let algorithm = algorithm.ok_or_else(|| JwkError::Algorithm(name.to_owned()))?;
         let unusable = || JwkError::Unusable(name.to_owned());
         let key = DecodingKey::from_jwk(jwk).map_err(|_| unusable())?;
         if !signature::usable(algorithm, &key) {
@@ -156,8 +207,13 @@ fn read(document: &[u8]) -> Result<Vec<Jwk>, JwkError> {
         Ok(Document::Set(set)) if set.keys.is_empty() => Err(JwkError::Empty),
         Ok(Document::Set(set)) => Ok(set.keys),
         Ok(Document::One(jwk)) => Ok(vec![*jwk]),
-        Err(error) => Err(JwkError::NotJwk { line: error.line(), column: error.column() }),
+        Err(error) => Err(not_jwk(&error)),
     }
+}
+
+/// Where, not what.
+fn not_jwk(error: &serde_json::Error) -> JwkError {
+    JwkError::NotJwk { line: error.line(), column: error.column() }
 }
 
 #[derive(Deserialize)]

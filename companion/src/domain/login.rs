@@ -16,6 +16,7 @@ use super::bucket::{Bucket, Buckets, Origin, Rate};
 use super::credential::{CredentialId, Verified};
 use super::handshake::{MAX_LOGIN_MESSAGE_BYTES, NoiseKeys};
 use super::jwt::JwtKeys;
+use super::jwt::fetched::FetchedKeys;
 use super::presence::{Accepted, ProxyStream, Word};
 use super::ration::Ration;
 use super::refusal::{Refused, Why};
@@ -108,6 +109,8 @@ pub struct Keys {
     pub noise: Option<NoiseKeys>,
     pub tickets: TicketKeys,
     pub jwt: JwtKeys,
+    /// An issuer's keys that lie at a URL.
+    pub fetched: Option<Arc<FetchedKeys>>,
     pub resume: ResumeKeys,
     /// The login server that is asked about other credentials.
     pub verifier: Option<Arc<Verifier>>,
@@ -189,6 +192,11 @@ impl Logins {
     /// The login server that is asked, if there is one.
     pub fn verifier(&self) -> Option<Arc<Verifier>> {
         self.rules.get().keys.verifier.clone()
+    }
+
+    /// The keys that are fetched from a URL, if there are any.
+    pub fn fetched(&self) -> Option<Arc<FetchedKeys>> {
+        self.rules.get().keys.fetched.clone()
     }
 
     /// From now on every login is told to try again (at another replica, or later).

@@ -19,6 +19,8 @@ pub enum Why {
     Handshake,
     #[error("the credential names an unknown key")]
     UnknownKey,
+    #[error("the issuer's keys cannot be fetched")]
+    KeysAway,
     #[error("the credential's algorithm is not its key's")]
     WrongAlgorithm,
     #[error("the credential's signature is wrong")]
@@ -74,7 +76,7 @@ pub enum Why {
 }
 
 /// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
-pub const RESULTS: [&str; 33] = [
+pub const RESULTS: [&str; 34] = [
     "accepted",
     "malformed",
     "mode_not_offered",
@@ -82,6 +84,7 @@ pub const RESULTS: [&str; 33] = [
     "unknown_noise_key",
     "handshake",
     "unknown_key",
+    "keys_away",
     "wrong_algorithm",
     "bad_signature",
     "wrong_audience",
@@ -147,6 +150,7 @@ impl Why {
             Self::UnknownNoiseKey => "unknown_noise_key",
             Self::Handshake => "handshake",
             Self::UnknownKey => "unknown_key",
+            Self::KeysAway => "keys_away",
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::BadSignature => "bad_signature",
             Self::WrongAudience => "wrong_audience",
@@ -196,7 +200,8 @@ impl Why {
             Self::SessionGone | Self::TokenOld | Self::TokenWrong | Self::ResumeOff => {
                 Refusal::NotResumed
             }
-            Self::VerifierTryAgain
+            Self::KeysAway
+            | Self::VerifierTryAgain
             | Self::VerifierAway
             | Self::VerifierBusy
             | Self::TooMany

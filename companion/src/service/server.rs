@@ -212,6 +212,7 @@ impl scrape::Source for Numbers {
             streams: census.streams,
             logins_under_way: self.logins.under_way(),
             store_healthy: self.sessions.store().healthy(),
+            fetched_keys: self.logins.fetched().map(|keys| keys.numbers()),
             verifier: self.logins.verifier().map(|it| (it.breaker_state(), it.under_way())),
             certificates: self.certificates.iter().filter_map(expiry).collect(),
         }

@@ -89,6 +89,7 @@ impl KeyRing {
             jwt: JwtKeys::new([self.jwk.as_bytes()], self.issuers.clone()).unwrap(),
             resume: ResumeKeys::derive([&self.noise]),
             verifier: self.verifier.clone(),
+            fetched: None,
         }
     }
 

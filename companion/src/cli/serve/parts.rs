@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use tracing::info;
 
 use crate::cli::{files, masters, ring_file};
-use crate::config::settings::{Settings, VerifierSettings};
+use crate::config::settings::{JwksSettings, Settings, VerifierSettings};
 use crate::domain::handshake::NoiseKeys;
 use crate::domain::jwt::JwtKeys;
+use crate::domain::jwt::fetched::FetchedKeys;
 use crate::domain::key::Kind;
 use crate::domain::login::Keys;
 use crate::domain::master::Masters;
@@ -17,9 +18,21 @@ use crate::domain::resume::ResumeKeys;
 use crate::domain::ticket::TicketKeys;
 use crate::domain::token::Tokens;
 use crate::domain::verifier::Verifier;
+use crate::jwks::Url;
 use crate::service::rights::Rights;
 
-pub fn keys(settings: &Settings) -> anyhow::Result<Keys> {
+/// `before`: what is in force, of which fetched keys stay if nothing about them changed.
+pub fn keys(
+    settings: &Settings,
+    before: Option<(&Settings, Arc<FetchedKeys>)>,
+) -> anyhow::Result<Keys> {
+    let fetched = settings.jwks.as_ref().map(fetched).transpose()?;
+    if let (Some(new), Some((settings_before, old))) = (&fetched, before) {
+        let place = |settings: &Settings| settings.jwks.as_ref().map(|jwks| jwks.uri.clone());
+        if place(settings) == place(settings_before) {
+            new.inherit(&old);
+        }
+    }
     let keys = &settings.document.keys;
     let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<_>> {
         paths.iter().map(|path| files::read_key(path)).collect()
@@ -52,6 +65,7 @@ pub fn keys(settings: &Settings) -> anyhow::Result<Keys> {
         info!("no session can be resumed: that takes a master key or a Noise key");
     }
     Ok(Keys {
+        fetched,
         verifier: settings.verifier.as_ref().map(verifier).transpose()?,
         resume,
         noise: if noise.is_empty() { None } else { Some(NoiseKeys::new(&noise)?) },
@@ -59,6 +73,12 @@ pub fn keys(settings: &Settings) -> anyhow::Result<Keys> {
         jwt: JwtKeys::new(documents, keys.jwt_issuers.clone())
             .context("`keys.jwks` (--jwt-key)")?,
     })
+}
+
+fn fetched(settings: &JwksSettings) -> anyhow::Result<Arc<FetchedKeys>> {
+    let JwksSettings { uri, tls, rules } = settings;
+    let way = Url::new(uri.clone(), tls).context("`jwks`")?;
+    Ok(Arc::new(FetchedKeys::new(Box::new(way), rules.clone())))
 }
 
 fn verifier(settings: &VerifierSettings) -> anyhow::Result<Arc<Verifier>> {

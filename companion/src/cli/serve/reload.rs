@@ -57,7 +57,7 @@ impl Running {
         let (document, waiting) = merge(&self.settings.document, &self.flags.read()?.document)?;
         // Judged as what will be in force: new rights at the old addresses.
         let settings = Settings::new(document)?;
-        let keys = parts::keys(&settings)?;
+        let keys = parts::keys(&settings, self.logins.fetched().map(|it| (&self.settings, it)))?;
         let edge_rights = parts::edge_rights(&settings);
         let admin_rights = parts::admin_rights(&settings)?;
         let app_rights = parts::app_rights(&settings)?;
@@ -75,6 +75,9 @@ impl Running {
             if let (Some(tls), Some(files)) = (running, files) {
                 tls.reload(files.clone())?;
             }
+        }
+        if let Some(fetched) = &keys.fetched {
+            fetched.start();
         }
         self.logins.reload(keys, settings.policy.clone());
         self.edge.0.reload(edge_rights);

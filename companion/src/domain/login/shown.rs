@@ -74,7 +74,14 @@ impl Rules {
             (Shown::Ticket(ticket), _) => {
                 Ok(self.keys.tickets.verify(ticket, &attempt.audience, now)?)
             }
-            (Shown::Jwt(jwt), _) => Ok(self.keys.jwt.verify(jwt, &attempt.audience, now)?),
+            (Shown::Jwt(jwt), _) => {
+                match (self.keys.jwt.verify(jwt, &attempt.audience, now), &self.keys.fetched) {
+                    (Err(Why::UnknownKey), Some(fetched)) => {
+                        Ok(fetched.verify(jwt, &attempt.audience, now).await?)
+                    }
+                    (verdict, _) => Ok(verdict?),
+                }
+            }
             (Shown::Opaque(_), Mode::Ticket) => Err(Why::Malformed.into()),
             (Shown::Opaque(_), Mode::Noise) => Err(Why::UnknownKey.into()),
         }
