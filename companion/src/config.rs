@@ -294,6 +294,17 @@ pub struct Login {
     /// Logins under way at once. Beyond, the one that has waited longest is told to try again.
     #[schemars(range(min = 1, max = 65536))]
     pub max_under_way: u32,
+    /// Who is sent away for a cookie before anything is worked out for him: nobody (`off`), everybody
+    /// (`always`), or (`auto`) who comes while more than `cookie_rate` a second do. It takes clients
+    /// that know cookies (`filter/src/session/PROTOCOL.md`); others cannot log in then.
+    #[schemars(extend("x-reload" = true, "enum" = ["off", "auto", "always"]))]
+    pub cookie: String,
+    /// With `cookie = "auto"`: logins a second without a cookie, in the long run.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 1000000))]
+    pub cookie_rate: u32,
+    /// With `cookie = "auto"`: logins without a cookie at once.
+    #[schemars(extend("x-reload" = true), range(min = 1, max = 1000000))]
+    pub cookie_burst: u32,
     /// Logins a second from one client address (of IPv6: one /64) in the long run; more are told
     /// to try again. 0: no limit. Only where proxies see the clients' own addresses; many players
     /// can share one.
@@ -320,6 +331,9 @@ impl Default for Login {
             replaced_code: 0,
             session_lifetime: "12h".into(),
             max_under_way: 4096,
+            cookie: "off".into(),
+            cookie_rate: 500,
+            cookie_burst: 2000,
             address_rate: 0,
             address_burst: 50,
             total_rate: 0,

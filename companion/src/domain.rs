@@ -1,6 +1,7 @@
 //! The rules: who may log in, what a session is, and when it ends.
 
 pub mod bucket;
+pub mod cookie;
 pub mod credential;
 pub mod filter;
 pub mod group;

@@ -10,17 +10,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use meshgate_companion::domain::cookie::{Demand, with_cookie};
 use meshgate_companion::domain::key::{Key, Kind};
 use meshgate_companion::domain::login::{Policy, SingleUse};
 use meshgate_companion::store::redb::RedbStore;
-use meshgate_proto::edge::v1::{LoginRefused, Mode, Refusal};
+use meshgate_proto::edge::v1::{Hello, LoginRefused, Mode, Refusal, from_proxy};
 use meshgate_proto::session::v1::{LoginReply, LoginRequest, login_request::Credential};
 use prost::Message as _;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 use sha2::Sha256;
 
-use support::{AUDIENCE, KeyRing, LAYOUT, NoiseClient, START, Server, forge};
+use support::{AUDIENCE, KeyRing, LAYOUT, NoiseClient, Proxy, START, Server, forge};
 
 /// Signs with the secret of the test's JWK, unless told another one.
 fn jwt(claims: &serde_json::Value, secret: [u8; 32]) -> String {
@@ -266,4 +267,26 @@ async fn beyond_the_limit_logins_are_told_to_try_again() {
     let mut proxy = server.proxy("p").await;
     let result = proxy.login(Mode::Ticket, server.keys.ticket("ada", |_| ())).await;
     assert_eq!(refused(result).0, Refusal::TryAgain);
+}
+
+#[tokio::test]
+async fn with_cookies_a_login_takes_two_messages_and_a_proxy_of_before_none() {
+    let policy = Policy { cookie: Demand::Always, ..Policy::default() };
+    let store = RedbStore::with_backend(InMemoryBackend::new()).unwrap();
+    let server = Server::with(store, Arc::new(KeyRing::new()), policy).await;
+    let mut proxy = server.proxy("p").await;
+    let ticket = Credential::Ticket(server.keys.ticket("ada", |_| ()));
+    let client = NoiseClient::new(&server.keys.noise, ticket);
+    let (refusal, cookie) = refused(proxy.login(Mode::Noise, client.message.clone()).await);
+    assert_eq!(refusal, Refusal::ComeBack);
+    let again = with_cookie(cookie.as_bytes(), &client.message).unwrap();
+    let accepted = proxy.login(Mode::Noise, again).await.unwrap();
+    assert_eq!(client.finish(&accepted.reply).0.user, "ada");
+    assert_eq!(server.sessions.metrics().noise_logins.value("cookie_asked"), 1);
+
+    let mut old = Proxy::open(&server.address).await;
+    let hello = Hello { contract: 1, proxy: "old".into(), ..Hello::default() };
+    old.send(from_proxy::Kind::Hello(hello)).await;
+    old.next().await;
+    assert!(old.login(Mode::Ticket, server.keys.ticket("eve", |_| ())).await.is_ok());
 }

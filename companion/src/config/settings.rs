@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Document, Login, Tls, duration};
 use crate::domain::bucket::Rate;
+use crate::domain::cookie::Demand;
 use crate::domain::group::GroupLimits;
 use crate::domain::login::{Policy, SingleUse};
 use crate::domain::reach::{Grant, GrantError};
@@ -172,6 +173,11 @@ impl Settings {
             max_under_way: usize::try_from(login.max_under_way).unwrap_or(usize::MAX),
             address_rate: rate(login.address_rate, login.address_burst),
             total_rate: rate(login.total_rate, login.total_burst),
+            cookie: match login.cookie.as_str() {
+                "always" => Demand::Always,
+                "auto" => Demand::Above(Rate::new(login.cookie_rate, login.cookie_burst)),
+                _ => Demand::Never,
+            },
         };
         let tokens = document.admin.tokens.clone();
         let store = store(&document.store)?;

@@ -67,6 +67,10 @@ impl Bucket {
 pub struct Origin(u64);
 
 impl Origin {
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
     /// Of a client's address and port as proxies write it, `203.0.113.7:40112` or
     /// `[2001:db8::1]:40112`. What is no address counts as one client altogether.
     pub fn of(peer: &str) -> Self {

@@ -13,6 +13,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::bucket::{Bucket, Buckets, Origin, Rate};
+use super::cookie::{Brought, Cookies, Demand, Purpose};
 use super::credential::{CredentialId, Verified};
 use super::handshake::{MAX_LOGIN_MESSAGE_BYTES, NoiseKeys};
 use super::jwt::JwtKeys;
@@ -71,6 +72,8 @@ pub struct Policy {
     pub address_rate: Option<Rate>,
     /// The same for all together.
     pub total_rate: Option<Rate>,
+    /// Who is sent away for a cookie before anything else.
+    pub cookie: Demand,
 }
 
 impl Default for Policy {
@@ -87,6 +90,7 @@ impl Default for Policy {
             away: Away::default(),
             address_rate: None,
             total_rate: None,
+            cookie: Demand::default(),
         }
     }
 }
@@ -112,6 +116,8 @@ pub struct Keys {
     /// An issuer's keys that lie at a URL.
     pub fetched: Option<Arc<FetchedKeys>>,
     pub resume: ResumeKeys,
+    /// `None`: no client is asked for a cookie.
+    pub cookies: Option<Cookies>,
     /// The login server that is asked about other credentials.
     pub verifier: Option<Arc<Verifier>>,
 }
@@ -149,6 +155,8 @@ struct Waiting {
 struct Taken {
     by_address: Buckets,
     in_all: Bucket,
+    /// Of those who came without a cookie.
+    without_cookie: Bucket,
 }
 
 /// A login that has waited for so long is not worked on: proxies wait for five seconds.
@@ -213,29 +221,74 @@ impl Logins {
 
     /// Queues a login, or refuses it at once. `true`: call [`Logins::work`] once more, on a task
     /// of its own.
-    pub fn enter(&self, stream: &Arc<dyn ProxyStream>, attempt: Attempt) -> bool {
-        let admittance = self.may_come(&attempt.peer).and_then(|()| self.room());
+    pub fn enter(&self, stream: &Arc<dyn ProxyStream>, mut attempt: Attempt) -> bool {
+        let admittance = self
+            .open()
+            .map_err(Refused::from)
+            .and_then(|()| self.cookie(stream, &mut attempt))
+            .and_then(|()| Ok(self.may_come(&attempt.peer)?))
+            .and_then(|()| Ok(self.room()?));
         match admittance {
             Ok(admittance) => {
                 let (stream, arrived) = (Arc::clone(stream), Instant::now());
                 lock(&self.waiting).push_back(Waiting { stream, attempt, admittance, arrived });
                 true
             }
-            Err(why) => {
-                self.refuse(stream, &attempt, why.into());
+            Err(refused) => {
+                self.refuse(stream, &attempt, refused);
                 false
             }
         }
     }
 
-    /// What can be said before any work: whether logins are taken, and this client's now.
-    fn may_come(&self, peer: &str) -> Result<(), Why> {
+    /// Whether logins are taken.
+    fn open(&self) -> Result<(), Why> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Why::Stopping);
         }
         if !self.sessions.store().healthy() {
             return Err(Why::StoreAway);
         }
+        Ok(())
+    }
+
+    /// Takes the cookie off the message. Who brings none that is good is sent away for one, if that
+    /// is the rule; it costs one hash.
+    fn cookie(&self, stream: &Arc<dyn ProxyStream>, attempt: &mut Attempt) -> Result<(), Refused> {
+        fits(attempt)?;
+        let rules = self.rules.get();
+        let now = self.sessions.clock().now();
+        let purpose = |message| Purpose {
+            peer: &attempt.peer,
+            mode: attempt.mode,
+            layout: &attempt.layout,
+            audience: &attempt.audience,
+            message,
+        };
+        let Brought { cookie, message } = Brought::parse(&attempt.message).ok_or(Why::Malformed)?;
+        let good = |cookies: &Cookies| {
+            cookie.is_some_and(|cookie| cookies.is_good(cookie, purpose(message), now))
+        };
+        let demanded = match (&rules.keys.cookies, rules.policy.cookie) {
+            (_, Demand::Never) | (None, _) => None,
+            (Some(cookies), _) if good(cookies) => None,
+            (Some(cookies), Demand::Always) => Some(cookies),
+            (Some(cookies), Demand::Above(rate)) => {
+                Some(cookies).filter(|_| !lock(&self.taken).without_cookie.take(rate, now))
+            }
+        };
+        if let Some(cookies) = demanded.filter(|_| stream.takes_cookies()) {
+            let text = Some(cookies.make(purpose(message), now).into_boxed_str());
+            return Err(Refused { why: Why::CookieAsked, text });
+        }
+        if cookie.is_some() {
+            attempt.message = Zeroizing::new(message.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Whether this client's turn is now.
+    fn may_come(&self, peer: &str) -> Result<(), Why> {
         let rules = self.rules.get();
         let Policy { address_rate, total_rate, .. } = rules.policy;
         if address_rate.is_none() && total_rate.is_none() {
@@ -330,7 +383,9 @@ impl Logins {
         // What a proxy calls a peer is not more trusted than the peer.
         let peer = attempt.peer.as_str();
         let peer = if peer.len() > MAX_PEER_BYTES { "(too long)" } else { peer };
-        if let Some(held_back) = self.ration.line(peer, self.sessions.clock().now()) {
+        if why == Why::CookieAsked {
+            debug!(peer, "a cookie is asked for");
+        } else if let Some(held_back) = self.ration.line(peer, self.sessions.clock().now()) {
             info!(%why, peer, proxy = stream.proxy(), held_back, "login refused");
         } else {
             self.sessions.metrics().log_lines_held_back.count();

@@ -40,6 +40,10 @@ pub trait ProxyStream: Send + Sync {
     fn takes_pushes(&self) -> bool {
         true
     }
+    /// It hands [`Refusal::ComeBack`](super::refusal::Refusal::ComeBack) on to its clients.
+    fn takes_cookies(&self) -> bool {
+        true
+    }
     /// The number that the worker gave itself; 0 if it gave none.
     fn worker(&self) -> u64;
     /// Whether it answers [`Word::Drain`].

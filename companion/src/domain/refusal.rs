@@ -49,6 +49,8 @@ pub enum Why {
     VerifierAway,
     #[error("as many questions to the login server are under way as may be")]
     VerifierBusy,
+    #[error("it is to come back with a cookie")]
+    CookieAsked,
     #[error("too many logins are under way")]
     TooMany,
     #[error("it waited too long while others came: shed")]
@@ -76,7 +78,7 @@ pub enum Why {
 }
 
 /// What may come of a login, as metrics name it: `accepted`, then every [`Why::name`].
-pub const RESULTS: [&str; 34] = [
+pub const RESULTS: [&str; 35] = [
     "accepted",
     "malformed",
     "mode_not_offered",
@@ -99,6 +101,7 @@ pub const RESULTS: [&str; 34] = [
     "verifier_try_again",
     "verifier_away",
     "verifier_busy",
+    "cookie_asked",
     "too_many",
     "shed",
     "address_too_fast",
@@ -137,6 +140,8 @@ pub enum Refusal {
     /// The one answer to every resume token that is not good, whyever.
     NotResumed,
     TryAgain,
+    /// The text is a cookie ([`super::cookie`]).
+    ComeBack,
     Malformed,
 }
 
@@ -165,6 +170,7 @@ impl Why {
             Self::VerifierTryAgain => "verifier_try_again",
             Self::VerifierAway => "verifier_away",
             Self::VerifierBusy => "verifier_busy",
+            Self::CookieAsked => "cookie_asked",
             Self::TooMany => "too_many",
             Self::Shed => "shed",
             Self::AddressTooFast => "address_too_fast",
@@ -183,6 +189,7 @@ impl Why {
     pub const fn refusal(self) -> Refusal {
         match self {
             Self::Malformed => Refusal::Malformed,
+            Self::CookieAsked => Refusal::ComeBack,
             Self::ModeNotOffered
             | Self::AudienceNotServed
             | Self::UnknownNoiseKey
@@ -224,7 +231,7 @@ impl Refusal {
             Self::Expired => "the credential is no longer valid",
             Self::LoggedIn => "this user is logged in already",
             Self::NotResumed => "the session cannot be resumed, log in",
-            Self::TryAgain => "no login just now, try again",
+            Self::ComeBack | Self::TryAgain => "no login just now, try again",
             Self::Malformed => "the login message is malformed",
         }
     }

@@ -27,6 +27,7 @@ pub struct Outbox {
     id: StreamId,
     proxy: String,
     takes_pushes: bool,
+    takes_cookies: bool,
     worker: u64,
     drains: bool,
     queue: mpsc::Sender<ToProxy>,
@@ -53,9 +54,9 @@ pub fn channel() -> (Unnamed, Downward) {
 
 impl Unnamed {
     pub fn named(self, id: StreamId, hello: Hello) -> Outbox {
-        let Hello { proxy, worker, takes_pushes, drains, .. } = hello;
+        let Hello { proxy, worker, takes_pushes, takes_cookies, drains, .. } = hello;
         let cut = Mutex::new(Some(self.cut));
-        Outbox { id, proxy, takes_pushes, worker, drains, queue: self.queue, cut }
+        Outbox { id, proxy, takes_pushes, takes_cookies, worker, drains, queue: self.queue, cut }
     }
 
     pub fn cut(self, status: Status) {
@@ -107,6 +108,10 @@ impl ProxyStream for Outbox {
 
     fn takes_pushes(&self) -> bool {
         self.takes_pushes
+    }
+
+    fn takes_cookies(&self) -> bool {
+        self.takes_cookies
     }
 
     fn worker(&self) -> u64 {
@@ -171,6 +176,7 @@ fn message(word: Word) -> Kind {
                 Refusal::Unauthenticated | Refusal::NotResumed => RefusalNumber::Unauthenticated,
                 Refusal::Expired => RefusalNumber::Expired,
                 Refusal::LoggedIn | Refusal::TryAgain => RefusalNumber::TryAgain,
+                Refusal::ComeBack => RefusalNumber::ComeBack,
                 Refusal::Malformed => RefusalNumber::Malformed,
             };
             Kind::LoginRefused(LoginRefused {

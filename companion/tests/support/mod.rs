@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ::redb::StorageBackend;
 use ::redb::backends::InMemoryBackend;
+use meshgate_companion::domain::cookie::Cookies;
 use meshgate_companion::domain::handshake::{NOISE, NOISE_RESUME, NoiseKeys, prologue};
 use meshgate_companion::domain::jwt::JwtKeys;
 use meshgate_companion::domain::key::{Key, Kind};
@@ -90,6 +91,7 @@ impl KeyRing {
             resume: ResumeKeys::derive([&self.noise]),
             verifier: self.verifier.clone(),
             fetched: None,
+            cookies: Some(Cookies::derive([&self.noise]).unwrap()),
         }
     }
 
@@ -256,6 +258,7 @@ impl Proxy {
             worker: worker(name),
             drains: false,
             takes_pushes: true,
+            takes_cookies: true,
         };
         let mut proxy = Self::open(address).await;
         proxy.holds = hello.sessions.iter().cloned().zip(hello.holds.iter().copied()).collect();

@@ -32,6 +32,7 @@ pub(super) fn hello<'a>(
         worker,
         drains: true,
         takes_pushes: true,
+        takes_cookies: true,
     }))
 }
 
@@ -218,6 +219,7 @@ const fn refusal(refusal: edge::Refusal) -> Refusal {
         edge::Refusal::Expired => Refusal::Expired,
         edge::Refusal::TryAgain => Refusal::TryAgain,
         edge::Refusal::Malformed => Refusal::Malformed,
+        edge::Refusal::ComeBack => Refusal::ComeBack,
     }
 }
 

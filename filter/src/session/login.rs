@@ -134,6 +134,8 @@ pub enum Refusal {
     Expired,
     /// Good or not, nobody could tell in time: come again.
     TryAgain,
+    /// Nobody knows yet: come back with the cookie that the text is.
+    ComeBack,
     /// The login message does not parse, speaks another version, or is too long.
     Malformed,
     /// A login on a connection that has logged in, or is about to.
@@ -147,6 +149,7 @@ impl Refusal {
             Self::Unauthenticated => "refused",
             Self::Expired => "expired",
             Self::TryAgain => "try_again",
+            Self::ComeBack => "cookie",
             Self::Malformed => "malformed",
             Self::Repeated => "repeated",
         }
@@ -157,6 +160,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated | Self::Expired => Code::Unauthenticated,
             Self::TryAgain => Code::Unavailable,
+            Self::ComeBack => Code::Aborted,
             Self::Malformed => Code::InvalidArgument,
             Self::Repeated => Code::FailedPrecondition,
         }
@@ -167,7 +171,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated => "login refused",
             Self::Expired => "the credential has expired",
-            Self::TryAgain => "login is not possible right now, try again",
+            Self::ComeBack | Self::TryAgain => "login is not possible right now, try again",
             Self::Malformed => "the login message is not valid",
             Self::Repeated => "already logged in",
         }

@@ -74,6 +74,9 @@ pub struct Hello {
     /// It reads Push; one of an earlier release does not.
     #[prost(bool, tag = "8")]
     pub takes_pushes: bool,
+    /// It hands REFUSAL_COME_BACK on to its clients; one of an earlier release does not.
+    #[prost(bool, tag = "10")]
+    pub takes_cookies: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -290,6 +293,8 @@ pub enum Refusal {
     TryAgain = 3,
     /// The login message does not parse, or speaks another version.
     Malformed = 4,
+    /// Nothing is known yet: come back with the same message and the cookie that the text is.
+    ComeBack = 5,
 }
 impl Refusal {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -303,6 +308,7 @@ impl Refusal {
             Self::Expired => "REFUSAL_EXPIRED",
             Self::TryAgain => "REFUSAL_TRY_AGAIN",
             Self::Malformed => "REFUSAL_MALFORMED",
+            Self::ComeBack => "REFUSAL_COME_BACK",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -313,6 +319,7 @@ impl Refusal {
             "REFUSAL_EXPIRED" => Some(Self::Expired),
             "REFUSAL_TRY_AGAIN" => Some(Self::TryAgain),
             "REFUSAL_MALFORMED" => Some(Self::Malformed),
+            "REFUSAL_COME_BACK" => Some(Self::ComeBack),
             _ => None,
         }
     }

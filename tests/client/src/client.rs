@@ -83,14 +83,19 @@ enum Waiter {
 }
 
 impl Client {
-    /// Connects and logs in.
+    /// Connects and logs in, with a cookie if it takes one.
     pub async fn connect(server: impl ToSocketAddrs, login: &Login) -> Result<Self, Error> {
-        Self::over(Connection::connect(server).await?, login).await
+        let (connection, session) = Connection::enter(server, login).await?;
+        Ok(Self::with(connection, session))
     }
 
     /// Logs in over a connection that is open already.
     pub async fn over(mut connection: Connection, login: &Login) -> Result<Self, Error> {
         let session = connection.login(login).await?;
+        Ok(Self::with(connection, session))
+    }
+
+    fn with(connection: Connection, session: Option<LoginReply>) -> Self {
         let Connection { sender, receiver } = connection;
         let waiting = Arc::new(Waiting(SyncMutex::new(Some(HashMap::new()))));
         let (push, pushes) = mpsc::channel(MAX_PUSHES);
@@ -105,7 +110,7 @@ impl Client {
             closed,
             reading,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// What the server said to the login; `None` for [`Login::None`].

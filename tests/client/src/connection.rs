@@ -2,11 +2,12 @@
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 
+use crate::attempt::{Attempt, cookie, with_cookie};
 use crate::error::Error;
 use crate::frame::{Frame, MAX_FRAME, command};
-use crate::login::{Handshake, Login, LoginReply, login_reply};
+use crate::login::{Login, LoginReply};
 use crate::seal::Seal;
 
 /// Room for one read.
@@ -53,35 +54,38 @@ impl Connection {
         }
     }
 
-    /// Logs in with sequence 0. `None`: there was nothing to do.
-    pub async fn login(&mut self, login: &Login) -> Result<Option<LoginReply>, Error> {
-        match login {
-            Login::None => Ok(None),
-            Login::Ticket(credential) => {
-                let body = self.exchange(credential.text().as_bytes().to_vec()).await?;
-                login_reply(&body).map(Some)
-            }
-            Login::Noise { server, credential } => {
-                self.shake_hands(Handshake::start(server, credential)?).await.map(Some)
-            }
-            Login::ResumeTicket { credential, token } => {
-                let body = self.exchange(token.ticket_message(credential)?).await?;
-                login_reply(&body).map(Some)
-            }
-            Login::ResumeNoise { server, token } => {
-                self.shake_hands(Handshake::resume(server, token)?).await.map(Some)
-            }
+    /// Connects and logs in, over a second connection with a cookie if the server asks for one.
+    /// `None`: there was nothing to do.
+    pub async fn enter(
+        server: impl ToSocketAddrs,
+        login: &Login,
+    ) -> Result<(Self, Option<LoginReply>), Error> {
+        let addresses: Vec<_> = lookup_host(server).await?.collect();
+        let mut connection = Self::connect(&addresses[..]).await?;
+        let Some(attempt) = Attempt::new(login)? else { return Ok((connection, None)) };
+        let mut answer = connection.exchange(attempt.message.clone()).await;
+        if let Some(cookie) = answer.as_ref().err().and_then(cookie) {
+            let message = with_cookie(cookie, &attempt.message)?;
+            connection = Self::connect(&addresses[..]).await?;
+            answer = connection.exchange(message).await;
         }
+        let reply = connection.finish(attempt, &answer?)?;
+        Ok((connection, Some(reply)))
     }
 
-    async fn shake_hands(
-        &mut self,
-        (handshake, body): (Handshake, Vec<u8>),
-    ) -> Result<LoginReply, Error> {
-        let body = self.exchange(body).await?;
-        let (reply, outgoing, incoming) = handshake.finish(&body)?;
-        self.sender.seal = Some(outgoing);
-        self.receiver.seal = Some(incoming);
+    /// Logs in with sequence 0. `None`: there was nothing to do.
+    pub async fn login(&mut self, login: &Login) -> Result<Option<LoginReply>, Error> {
+        let Some(attempt) = Attempt::new(login)? else { return Ok(None) };
+        let body = self.exchange(attempt.message.clone()).await?;
+        self.finish(attempt, &body).map(Some)
+    }
+
+    fn finish(&mut self, attempt: Attempt, body: &[u8]) -> Result<LoginReply, Error> {
+        let (reply, seals) = attempt.finish(body)?;
+        if let Some((outgoing, incoming)) = seals {
+            self.sender.seal = Some(outgoing);
+            self.receiver.seal = Some(incoming);
+        }
         Ok(reply)
     }
 

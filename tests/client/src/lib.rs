@@ -14,6 +14,7 @@
 //! # Ok(()) }
 //! ```
 
+mod attempt;
 mod client;
 mod connection;
 mod error;
@@ -21,6 +22,7 @@ mod frame;
 mod login;
 mod seal;
 
+pub use attempt::{Attempt, cookie, with_cookie};
 pub use client::{Client, Closed, Stream};
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{CallError, Error};

@@ -68,6 +68,8 @@ pub enum Login {
 pub enum Credential {
     Ticket(String),
     Jwt(String),
+    /// What the studio's own login server understands.
+    Opaque(Vec<u8>),
 }
 
 /// What the client knows of the service before it connects.
@@ -127,7 +129,7 @@ impl ResumeToken {
             .map_err(|_| Error::Handshake("the token has no secret".into()))?;
         proof.update(PROOF);
         proof.update(&self.id);
-        proof.update(&Sha256::digest(credential.text()));
+        proof.update(&Sha256::digest(credential.bytes()));
         let mut message = vec![VERSION, KIND_RESUME, self.id_length()?];
         message.extend(&self.id);
         message.extend(proof.finalize().into_bytes());
@@ -142,30 +144,35 @@ impl ResumeToken {
 
 #[derive(Clone, PartialEq, Eq, Message)]
 struct LoginRequest {
-    // A oneof of the two, so at most one is set.
+    // A oneof of the three, so at most one is set.
     #[prost(string, optional, tag = "1")]
     ticket: Option<String>,
     #[prost(string, optional, tag = "2")]
     jwt: Option<String>,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    opaque: Option<Vec<u8>>,
     #[prost(string, tag = "15")]
     client: String,
 }
 
 impl Credential {
     /// As a ticket login carries it: nothing around it.
-    pub fn text(&self) -> &str {
+    pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Ticket(text) | Self::Jwt(text) => text,
+            Self::Ticket(text) | Self::Jwt(text) => text.as_bytes(),
+            Self::Opaque(bytes) => bytes,
         }
     }
 
     /// The bytes of a `LoginRequest`.
     pub fn login_request(&self) -> Vec<u8> {
-        let (ticket, jwt) = match self.clone() {
-            Self::Ticket(ticket) => (Some(ticket), None),
-            Self::Jwt(jwt) => (None, Some(jwt)),
-        };
-        LoginRequest { ticket, jwt, client: CLIENT.to_owned() }.encode_to_vec()
+        let mut request = LoginRequest { client: CLIENT.to_owned(), ..LoginRequest::default() };
+        match self.clone() {
+            Self::Ticket(ticket) => request.ticket = Some(ticket),
+            Self::Jwt(jwt) => request.jwt = Some(jwt),
+            Self::Opaque(opaque) => request.opaque = Some(opaque),
+        }
+        request.encode_to_vec()
     }
 }
 

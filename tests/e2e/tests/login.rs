@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use meshgate_client::{Client, Connection, Credential, Error, Frame, Login};
+use meshgate_client::{Client, Connection, Credential, Error, Frame, Login, cookie};
 use meshgate_e2e::envoy::Backends;
 use meshgate_e2e::{Companion, Envoy, GameServer, command};
 use meshgate_game::demo::v1::{EchoReply, EchoRequest, WhoamiReply};
@@ -21,8 +21,11 @@ struct Scene {
 
 impl Scene {
     fn start(bootstrap: &str, edits: &[(&str, &str)]) -> Result<Self> {
+        Self::with(bootstrap, edits, Companion::start()?)
+    }
+
+    fn with(bootstrap: &str, edits: &[(&str, &str)], companion: Companion) -> Result<Self> {
         let game = GameServer::start()?;
-        let companion = Companion::start()?;
         let backends = Backends {
             game: Some(game.address),
             companion: Some(companion.address),
@@ -160,5 +163,34 @@ async fn sessions_go_on_without_the_companion_and_logins_say_try_again() -> Resu
     scene.envoy.wait_stat(CONNECTED, BOTH)?;
     echoes(&scene.client(&late).await?).await?;
     echoes(&client).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_cookies_a_login_takes_two_connections_and_no_service_sees_the_first() -> Result<()> {
+    for bootstrap in ["noise.yaml", "ticket.yaml"] {
+        let companion = Companion::with(&["login.cookie=always"])?;
+        let mut scene = Scene::with(bootstrap, &[], companion)?;
+        let login = match bootstrap {
+            "noise.yaml" => scene.companion.noise_login("ann", &[])?,
+            _ => scene.companion.ticket_login("ann", &[])?,
+        };
+        let mut connection = Connection::connect(scene.envoy.private()?).await?;
+        let Err(refused) = connection.login(&login).await else {
+            panic!("no cookie was asked for")
+        };
+        assert!(cookie(&refused).is_some(), "{refused}");
+        assert!(matches!(refused, Error::Refused { status: 10, .. }), "ABORTED");
+        assert_eq!(connection.receive().await?, None, "then it closes");
+        assert_eq!(scene.envoy.stat("cluster.game.upstream_cx_total")?, Some(0));
+        scene.envoy.wait_stat("wasmcustom.meshgate.logins_total.result.cookie", 1)?;
+
+        let client = scene.client(&login).await?;
+        echoes(&client).await?;
+        // It comes back as it came.
+        let back = client.resumption(&login).expect("a token");
+        drop(client);
+        echoes(&scene.client(&back).await?).await?;
+    }
     Ok(())
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::wire::Wire;
 use crate::cli::files;
+use crate::domain::cookie::{is_cookie, with_cookie};
 use crate::domain::handshake::{NOISE, login_message, prologue, reply_message};
 use crate::domain::key::{Key, Kind, hex};
 
@@ -105,7 +106,13 @@ pub fn by_noise(
 
 fn exchange(wire: &mut Wire, command: Command<'_>, message: &[u8]) -> anyhow::Result<Vec<u8>> {
     wire.send(command, SEQUENCE, false, message)?;
-    let reply = wire.reply(SEQUENCE, &mut |_| Ok(())).context("the login")?;
+    let mut reply = wire.reply(SEQUENCE, &mut |_| Ok(())).context("the login")?;
+    if reply.failed() && is_cookie(&reply.body) {
+        let message = with_cookie(&reply.body, message).context("the cookie")?;
+        wire.reconnect()?;
+        wire.send(command, SEQUENCE, false, &message)?;
+        reply = wire.reply(SEQUENCE, &mut |_| Ok(())).context("the login")?;
+    }
     anyhow::ensure!(!reply.failed(), "the login was refused: the reply {}", reply.complaint());
     Ok(reply.body)
 }

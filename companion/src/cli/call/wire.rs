@@ -1,7 +1,7 @@
 //! The connection: frames out and in, sealed once there are keys.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -23,6 +23,7 @@ const MAX_FRAME: usize = 64 << 20;
 pub struct Wire {
     layout: Arc<Layout>,
     stream: TcpStream,
+    address: SocketAddr,
     timeout: Duration,
     input: Vec<u8>,
     opener: Option<Opener>,
@@ -80,25 +81,7 @@ impl Wire {
         for candidate in addresses {
             match TcpStream::connect_timeout(&candidate, timeout) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(timeout.min(GLANCE)))?;
-                    stream.set_write_timeout(Some(timeout))?;
-                    stream.set_nodelay(true)?;
-                    let outgoing = Outgoing {
-                        layout: layout.clone(),
-                        stream: stream.try_clone()?,
-                        sealer: None,
-                        verbose,
-                    };
-                    return Ok(Self {
-                        layout,
-                        stream,
-                        timeout,
-                        input: Vec::new(),
-                        opener: None,
-                        outgoing: Some(outgoing),
-                        sending: Arc::default(),
-                        verbose,
-                    });
+                    return Self::over(stream, candidate, layout, timeout, verbose);
                 }
                 Err(error) => last = Some(error),
             }
@@ -107,6 +90,40 @@ impl Wire {
             Some(error) => Err(error).with_context(reached),
             None => bail!("{address} is no address"),
         }
+    }
+
+    fn over(
+        stream: TcpStream,
+        address: SocketAddr,
+        layout: Arc<Layout>,
+        timeout: Duration,
+        verbose: bool,
+    ) -> anyhow::Result<Self> {
+        stream.set_read_timeout(Some(timeout.min(GLANCE)))?;
+        stream.set_write_timeout(Some(timeout))?;
+        stream.set_nodelay(true)?;
+        let outgoing =
+            Outgoing { layout: layout.clone(), stream: stream.try_clone()?, sealer: None, verbose };
+        Ok(Self {
+            layout,
+            stream,
+            address,
+            timeout,
+            input: Vec::new(),
+            opener: None,
+            outgoing: Some(outgoing),
+            sending: Arc::default(),
+            verbose,
+        })
+    }
+
+    /// Begins again, over a new connection to the same address.
+    pub fn reconnect(&mut self) -> anyhow::Result<()> {
+        let stream = TcpStream::connect_timeout(&self.address, self.timeout)
+            .with_context(|| format!("cannot reach {} again", self.address))?;
+        let (layout, verbose) = (Arc::clone(&self.layout), self.verbose);
+        *self = Self::over(stream, self.address, layout, self.timeout, verbose)?;
+        Ok(())
     }
 
     pub fn layout(&self) -> &Layout {

@@ -8,6 +8,7 @@ use tracing::info;
 
 use crate::cli::{files, masters, ring_file};
 use crate::config::settings::{JwksSettings, Settings, VerifierSettings};
+use crate::domain::cookie::Cookies;
 use crate::domain::handshake::NoiseKeys;
 use crate::domain::jwt::JwtKeys;
 use crate::domain::jwt::fetched::FetchedKeys;
@@ -67,6 +68,7 @@ pub fn keys(
     Ok(Keys {
         fetched,
         verifier: settings.verifier.as_ref().map(verifier).transpose()?,
+        cookies: Some(Cookies::derive(masters.iter().flat_map(Masters::keys).chain(&noise))?),
         resume,
         noise: if noise.is_empty() { None } else { Some(NoiseKeys::new(&noise)?) },
         tickets: TicketKeys::new(&tickets)?,

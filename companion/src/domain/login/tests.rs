@@ -3,6 +3,7 @@ use std::time::Duration;
 use redb::backends::InMemoryBackend;
 
 use super::*;
+use crate::domain::cookie::with_cookie;
 use crate::domain::presence::StreamId;
 use crate::domain::time::{Clock, ManualClock};
 use crate::store::redb::RedbStore;
@@ -30,7 +31,8 @@ impl ProxyStream for Line {
 
     fn tell(&self, word: Word) {
         let Word::Refused { reference, refused } = word else { panic!("refusals alone: {word:?}") };
-        self.0.lock().unwrap().push(format!("{reference} {}", refused.why.name()));
+        let text = refused.text.map(|text| format!(" {text}")).unwrap_or_default();
+        self.0.lock().unwrap().push(format!("{reference} {}{text}", refused.why.name()));
     }
 }
 
@@ -48,17 +50,22 @@ impl World {
         let sessions = Arc::new(Sessions::new(store, Arc::clone(&clock) as Arc<dyn Clock>));
         let line = Arc::new(Line::default());
         let stream = Arc::clone(&line) as Arc<dyn ProxyStream>;
-        Self { logins: Logins::new(sessions, Keys::default(), policy), clock, line, stream }
+        let keys = Keys { cookies: Some(Cookies::derive([]).unwrap()), ..Keys::default() };
+        Self { logins: Logins::new(sessions, keys, policy), clock, line, stream }
     }
 
     fn enter(&self, reference: u64, peer: &str) -> bool {
+        self.enter_with(reference, peer, b"mgt1.x.y".to_vec())
+    }
+
+    fn enter_with(&self, reference: u64, peer: &str, message: Vec<u8>) -> bool {
         let attempt = Attempt {
             reference,
             mode: Some(Mode::Ticket),
             audience: "a".into(),
             layout: "l".into(),
             peer: peer.into(),
-            message: Zeroizing::new(b"mgt1.x.y".to_vec()),
+            message: Zeroizing::new(message),
         };
         self.logins.enter(&self.stream, attempt)
     }
@@ -128,4 +135,62 @@ fn a_flood_from_one_address_leaves_the_others_their_share() {
     // A reload changes rates and keeps what was taken.
     world.logins.reload(Keys::default(), Policy { address_rate: None, ..policy });
     assert!(world.enter(105, "192.0.2.1:1"));
+}
+
+/// The cookie that the last login was told to come back with.
+fn cookie_of(world: &World, reference: u64) -> Vec<u8> {
+    let told = world.told();
+    let cookie = told[0].strip_prefix(&format!("{reference} cookie_asked ")).unwrap();
+    assert_eq!(told.len(), 1);
+    cookie.as_bytes().to_vec()
+}
+
+#[test]
+fn who_comes_without_a_cookie_is_sent_away_for_one_at_the_cost_of_nothing_else() {
+    let rate = Some(Rate::new(1, 1));
+    let policy = Policy { cookie: Demand::Always, address_rate: rate, ..Policy::default() };
+    let world = World::new(policy);
+    let (peer, message) = ("192.0.2.1:1", b"mgt1.x.y");
+    for reference in 1..10 {
+        assert!(!world.enter(reference, peer));
+        cookie_of(&world, reference);
+    }
+    assert!(!world.enter(10, peer));
+    let cookie = cookie_of(&world, 10);
+    let back = with_cookie(&cookie, message).unwrap();
+    // From elsewhere, for another message, too late, cut off: all start anew.
+    assert!(!world.enter_with(11, "192.0.2.2:1", back.clone()));
+    cookie_of(&world, 11);
+    let other = with_cookie(&cookie, b"mgt1.x.z").unwrap();
+    assert!(!world.enter_with(12, peer, other));
+    let fresh = cookie_of(&world, 12);
+    assert!(!world.enter_with(13, peer, back[..9].to_vec()));
+    assert_eq!(world.told(), ["13 malformed"]);
+
+    assert!(world.enter_with(14, "192.0.2.1:9", back.clone()));
+    assert_eq!(*lock(&world.logins.waiting)[0].attempt.message, message.to_vec());
+    // It spares nobody the rates.
+    assert!(!world.enter_with(15, peer, back.clone()));
+    assert_eq!(world.told(), ["15 address_too_fast"]);
+    world.clock.advance(Duration::from_secs(60));
+    assert!(!world.enter_with(16, peer, back));
+    assert_ne!(cookie_of(&world, 16), fresh);
+}
+
+#[test]
+fn only_above_the_rate_is_a_cookie_asked_for_and_one_that_is_there_is_no_harm() {
+    let demand = Demand::Above(Rate::new(1, 2));
+    let world = World::new(Policy { cookie: demand, ..Policy::default() });
+    let peer = "192.0.2.1:1";
+    assert!(world.enter(1, peer) && world.enter(2, peer) && !world.enter(3, peer));
+    let back = with_cookie(&cookie_of(&world, 3), b"mgt1.x.y").unwrap();
+    assert!(world.enter_with(4, peer, back.clone()));
+    assert!(!world.enter(5, peer));
+    cookie_of(&world, 5);
+    world.clock.advance(Duration::from_secs(1));
+    assert!(world.enter(6, peer));
+
+    let world = World::new(Policy::default());
+    assert!(world.enter_with(1, peer, back));
+    assert_eq!(*lock(&world.logins.waiting)[0].attempt.message, b"mgt1.x.y".to_vec());
 }

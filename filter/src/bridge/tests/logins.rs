@@ -116,6 +116,18 @@ fn a_refused_login_closes_only_after_its_word_left() {
 }
 
 #[test]
+fn a_client_that_is_to_come_back_hears_its_cookie() {
+    let mut wire = Wire::ticket();
+    wire.client(&request(LOGIN, 1, b"ticket"));
+    let (refusal, text) = (Refusal::ComeBack, "mgc1.AAAA".to_owned());
+    wire.companion(Outcome::LoginRefused { refusal, text });
+    wire.service(&opening());
+    assert_eq!(wire.heard(), [(LOGIN, 1, 10, "error", b"mgc1.AAAA".to_vec())]);
+    wire.sleep();
+    assert!(wire.is_closed());
+}
+
+#[test]
 fn a_refused_login_closes_when_nobody_lets_it_speak() {
     let mut wire = Wire::ticket();
     wire.client(&request(LOGIN, 1, b"ticket"));
