@@ -140,7 +140,7 @@ pub struct Metrics {
     pub verifier_time: Histogram,
     /// `live`, `repeated`, `refused`.
     pub activations: Family,
-    /// Sessions that ended, by `closed`, `kicked`, `replaced`, `expired`, `given_up`,
+    /// Sessions that ended, by `closed`, `logout`, `kicked`, `replaced`, `expired`, `given_up`,
     /// `never_activated`.
     pub ended: Family,
     /// Sessions that went away (`away`: their connection is gone, `lost`: their proxy is), or came
@@ -183,6 +183,7 @@ impl Default for Metrics {
             activations: Family::new(&["live", "repeated", "refused"]),
             ended: Family::new(&[
                 "closed",
+                "logout",
                 "kicked",
                 "replaced",
                 "expired",

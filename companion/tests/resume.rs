@@ -331,6 +331,17 @@ async fn nobody_comes_back_after_the_grace() {
 }
 
 #[tokio::test]
+async fn who_logs_out_is_not_away_but_gone() {
+    let server = Server::start().await;
+    let mut proxy = server.proxy("p").await;
+    let (token, accepted) = log_in(&server, &mut proxy, "ada").await;
+    proxy.logged_out(&accepted.session_id).await;
+    become_states(&server, &[]).await;
+    not_resumed(resume(&server.keys.noise, &mut proxy, &token).await);
+    assert_eq!(server.sessions.metrics().ended.value("logout"), 1);
+}
+
+#[tokio::test]
 async fn without_resume_or_grace_a_session_ends_with_its_connection() {
     let none = Away { grace: Duration::ZERO, ..Away::default() };
     for policy in

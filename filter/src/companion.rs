@@ -159,7 +159,8 @@ pub struct Link {
     /// References of activations not sent yet, or sent on a stream that was lost. Some may have
     /// been given up; they are passed over. As many as there are sessions at most.
     activations: VecDeque<u64>,
-    ended: VecDeque<Hold>,
+    /// And whether their clients logged out.
+    ended: VecDeque<(Hold, bool)>,
     answers: VecDeque<Answer>,
     pushes: Pushes,
     /// Deadlines that passed since the companion was last heard of.
@@ -250,11 +251,20 @@ impl Link {
     /// any more; its session, if it has
     /// one, is reported as ended.
     pub fn forget(&mut self, connection: u32) {
+        self.end(connection, false);
+    }
+
+    /// The same, for a client that will not come back: its session is reported as over for good.
+    pub fn log_out(&mut self, connection: u32) {
+        self.end(connection, true);
+    }
+
+    fn end(&mut self, connection: u32, logout: bool) {
         let Some(entry) = self.book.remove(connection) else { return };
         self.unqueue(&entry);
         self.answers.retain(|answer| answer.connection != connection);
         if let Some(hold) = entry.stage.hold() {
-            self.report_ended(hold);
+            self.report_ended(hold, logout);
         }
     }
 
@@ -265,11 +275,11 @@ impl Link {
         }
     }
 
-    fn report_ended(&mut self, hold: Hold) {
+    fn report_ended(&mut self, hold: Hold, logout: bool) {
         if self.ended.len() >= MAX_ENDED {
             self.ended.pop_front();
         }
-        self.ended.push_back(hold);
+        self.ended.push_back((hold, logout));
     }
 
     /// The connection's number is in it, so that an answer finds its way without a look-up.
@@ -321,8 +331,8 @@ impl Link {
         if !self.is_connected() {
             return None;
         }
-        if let Some(hold) = self.ended.pop_front() {
-            return Some(wire::ended(hold));
+        if let Some((hold, logout)) = self.ended.pop_front() {
+            return Some(wire::ended(hold, logout));
         }
         if let Some(pushed) = self.pushes.next_answer() {
             return Some(wire::pushed(pushed));

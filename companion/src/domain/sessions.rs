@@ -263,7 +263,7 @@ impl Sessions {
             match base {
                 None => self.take_back(hold.session, proxy).await,
                 // It had a life before: its client may come back to it.
-                Some(_) => self.left(hold).await,
+                Some(_) => self.left(hold, false).await,
             }
         }
     }

@@ -174,8 +174,9 @@ fn take(
         }
         Some(from_proxy::Kind::Ended(ended)) => {
             if let Some(hold) = hold(&ended.session_id, ended.hold) {
+                let logout = ended.logout;
                 drop(tokio::spawn(async move {
-                    shared.sessions.ended(stream.id(), hold).await;
+                    shared.sessions.ended(stream.id(), hold, logout).await;
                 }));
             }
         }

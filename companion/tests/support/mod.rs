@@ -377,7 +377,13 @@ impl Proxy {
     }
 
     pub async fn ended_hold(&self, session_id: &[u8], hold: u64) {
-        let ended = Ended { session_id: session_id.to_vec(), hold };
+        let ended = Ended { session_id: session_id.to_vec(), hold, logout: false };
+        self.send(from_proxy::Kind::Ended(ended)).await;
+    }
+
+    pub async fn logged_out(&self, session_id: &[u8]) {
+        let hold = self.holds.get(session_id).copied().unwrap_or_default();
+        let ended = Ended { session_id: session_id.to_vec(), hold, logout: true };
         self.send(from_proxy::Kind::Ended(ended)).await;
     }
 

@@ -78,6 +78,11 @@ impl Bridge {
         let route = match config.routes.find(frame.command) {
             Some(Meaning::Call(route)) => route,
             Some(Meaning::Part(part)) => return self.part(now, terms, frame, part, worker),
+            None if self.is_logout(terms, frame.command) => {
+                let answered = is_answered(terms, frame);
+                self.log_out(now, terms, frame, answered, worker);
+                return Ok(());
+            }
             None => {
                 let text = format!("unknown command {}", frame.command);
                 return Err((Status::new(Code::Unimplemented, text), "unknown_command"));

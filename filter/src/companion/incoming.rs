@@ -75,7 +75,7 @@ impl Link {
         match entry.stage.hold() {
             Some(hold) => {
                 // It may have been activated and the answer is late.
-                self.report_ended(hold);
+                self.report_ended(hold, false);
                 let text = Refusal::TryAgain.text().to_owned();
                 self.answer(connection, Outcome::ActivationRefused { text });
             }
@@ -143,7 +143,7 @@ impl Link {
             // Too late: the connection is gone or was told to try again. A repeated answer of
             // a session that lives here ends nothing.
             if let (Some(hold), None) = (hold, known) {
-                self.report_ended(hold);
+                self.report_ended(hold, false);
             }
             return;
         };
@@ -167,7 +167,7 @@ impl Link {
             (_, fault) => {
                 self.stream.note(Event::Fault(fault.unwrap_or_default()));
                 if let (Some(hold), None) = (hold, known) {
-                    self.report_ended(hold);
+                    self.report_ended(hold, false);
                 }
                 self.answer(connection, try_again());
             }
@@ -189,7 +189,7 @@ impl Link {
             Some(text) => {
                 // If it lived after all (the answer that said so was lost with its stream),
                 // it does no more.
-                self.report_ended(hold);
+                self.report_ended(hold, false);
                 self.answer(connection, Outcome::ActivationRefused { text });
             }
         }

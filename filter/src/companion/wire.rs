@@ -60,9 +60,9 @@ pub(super) fn activate(reference: u64, hold: Hold) -> Vec<u8> {
     }))
 }
 
-pub(super) fn ended(hold: Hold) -> Vec<u8> {
+pub(super) fn ended(hold: Hold, logout: bool) -> Vec<u8> {
     let (session_id, hold) = (bytes(&hold), hold.number);
-    encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id, hold }))
+    encode(edge::from_proxy::Kind::Ended(edge::Ended { session_id, hold, logout }))
 }
 
 pub(super) fn drained() -> Vec<u8> {

@@ -178,6 +178,9 @@ pub struct Ended {
     pub session_id: ::prost::alloc::vec::Vec<u8>,
     #[prost(fixed64, tag = "2")]
     pub hold: u64,
+    /// The client has said that it will not: the session ends.
+    #[prost(bool, tag = "3")]
+    pub logout: bool,
 }
 /// Say goodbye to the client, then close.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

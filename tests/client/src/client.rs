@@ -144,6 +144,11 @@ impl Client {
         reply.into_body().ok_or(CallError::Compression)
     }
 
+    /// Ends the session, not the connection alone, and waits until the proxy knows.
+    pub async fn log_out(&self) -> Result<(), CallError> {
+        self.call(command::GOODBYE, vec![]).await.map(drop)
+    }
+
     /// Sends `frame` with a sequence of its own and waits for the reply as it is.
     pub async fn call_frame(&self, frame: Frame) -> Result<Frame, CallError> {
         let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +275,8 @@ async fn read(
 ) {
     let error = loop {
         match receiver.receive().await {
-            Ok(Some(frame)) if frame.command == command::GOODBYE => {}
+            Ok(Some(frame))
+                if frame.command == command::GOODBYE && !frame.flags.has(Flags::REPLY) => {}
             Ok(Some(frame)) => {
                 let waiter = match frame.flags.has(Flags::PUSH) {
                     true => waiting.stream(frame.sequence).map(Waiter::Stream),

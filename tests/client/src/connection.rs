@@ -6,7 +6,7 @@ use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 
 use crate::attempt::{Attempt, cookie, with_cookie};
 use crate::error::Error;
-use crate::frame::{Frame, MAX_FRAME, command};
+use crate::frame::{Flags, Frame, MAX_FRAME, command};
 use crate::login::{Login, LoginReply};
 use crate::seal::Seal;
 
@@ -162,7 +162,7 @@ impl Receiver {
                     Some(seal) => seal.open(frame).map_err(Error::Seal)?,
                     None => frame,
                 };
-                if frame.command == command::GOODBYE {
+                if frame.command == command::GOODBYE && !frame.flags.has(Flags::REPLY) {
                     self.goodbye = Some(String::from_utf8_lossy(&frame.body).into_owned());
                 }
                 return Ok(Some(frame));

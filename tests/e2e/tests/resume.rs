@@ -75,6 +75,31 @@ fn two(bootstrap: &str, game: &GameServer) -> Result<Option<(RedisServer, Gate, 
     Ok(Some((redis, one, Gate::start(bootstrap, game, other, &[])?)))
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_logs_out_is_gone_at_once_and_comes_back_by_a_login_alone() -> Result<()> {
+    for bootstrap in ["noise.yaml", "ticket.yaml"] {
+        let game = GameServer::start()?;
+        let gate = Gate::start(bootstrap, &game, Companion::start()?, &[])?;
+        let login = match bootstrap {
+            "noise.yaml" => gate.companion.noise_login("ann", &[])?,
+            _ => gate.companion.ticket_login("ann", &[])?,
+        };
+        let client = gate.client(&login).await?;
+        whoami(&client).await?;
+        let back = client.resumption(&login).context("a token")?;
+        client.log_out().await?;
+        let closed = tokio::time::timeout(PATIENCE, client.closed()).await?;
+        assert_eq!((closed.goodbye, closed.error), (None, None));
+        gate.lists(|list| list.is_empty()).await?;
+        // Its first frame would be the resume's proof; it does not get as far.
+        let Err(Error::Refused { status, .. }) = gate.client(&back).await else {
+            panic!("a session went on that had ended")
+        };
+        assert_eq!(status, 16, "UNAUTHENTICATED");
+    }
+    Ok(())
+}
+
 async fn whoami(client: &Client) -> Result<WhoamiReply> {
     Ok(WhoamiReply::decode(&client.call(command::WHOAMI, vec![]).await?[..])?)
 }

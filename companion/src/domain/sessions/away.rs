@@ -110,20 +110,20 @@ impl Sessions {
         }
     }
 
-    /// The client's connection is gone.
-    pub async fn ended(&self, stream: StreamId, hold: Hold) {
+    /// The client's connection is gone; `logout`: and it has said that it will not come back.
+    pub async fn ended(&self, stream: StreamId, hold: Hold, logout: bool) {
         // One that joins is seen to where it would go live; one that is pending is not recorded.
         match self.presence.forget(hold, stream) {
             Met::Nothing => {}
             Met::Pending | Met::Joining => self.metrics.ended.count("closed"),
-            Met::Live => self.left(hold).await,
+            Met::Live => self.left(hold, logout).await,
         }
     }
 
     /// A session that lived has lost its connection.
-    pub(super) async fn left(&self, hold: Hold) {
+    pub(super) async fn left(&self, hold: Hold, logout: bool) {
         let grace = self.grace();
-        let until = (!grace.is_zero()).then(|| self.clock.now().after(grace));
+        let until = (!grace.is_zero() && !logout).then(|| self.clock.now().after(grace));
         match self.store.depart(vec![hold], until).await {
             Ok(left) => {
                 for (session, left) in left {
@@ -132,6 +132,7 @@ impl Sessions {
                             self.metrics.moves.count("away");
                             debug!(%session, "away: its connection is gone");
                         }
+                        Left::Ended if logout => self.metrics.ended.count("logout"),
                         Left::Ended => self.metrics.ended.count("closed"),
                     }
                 }

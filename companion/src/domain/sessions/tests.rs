@@ -300,9 +300,9 @@ async fn another_stream_cannot_activate_or_end_a_session() {
     world.sessions.activate(&stream2, 1, id).await;
     assert_eq!(told(&line2), ["not activated"]);
     let live = world.live(&stream1, "bob").await;
-    world.sessions.ended(stream2.id(), live).await;
+    world.sessions.ended(stream2.id(), live, false).await;
     assert_eq!(world.listed().await, [("ada".into(), State::Pending), ("bob".into(), State::Live)]);
-    world.sessions.ended(stream1.id(), live).await;
+    world.sessions.ended(stream1.id(), live, false).await;
     assert_eq!(world.listed().await, [("ada".into(), State::Pending)]);
 }
 
@@ -563,9 +563,9 @@ async fn the_old_connection_is_told_when_the_new_one_lives_and_not_before() {
     .await;
     assert_eq!(told(&line1), [format!("kick {RESUMED} 0")]);
     assert_eq!(told(&line2), ["activated"]);
-    world.sessions.ended(stream1.id(), old).await;
+    world.sessions.ended(stream1.id(), old, false).await;
     assert_eq!(world.listed().await, [("ada".into(), State::Live)]);
-    world.sessions.ended(stream2.id(), new).await;
+    world.sessions.ended(stream2.id(), new, false).await;
     assert_eq!(world.listed().await, [("ada".into(), State::Away)]);
     world.clock.advance(Duration::from_secs(60));
     world.sessions.sweep().await.unwrap();
@@ -684,7 +684,7 @@ async fn whether_a_session_may_live_is_asked_again_at_its_activation() {
     let credential = Some(CredentialId::new(START.after(LIFETIME), "k", b"jti"));
     let pend = || world.sessions.pend(&stream, credential, world.accepted("ada", "p"));
     assert_eq!(pend().await, Err(Why::TooManySessions));
-    world.sessions.ended(stream.id(), second).await;
+    world.sessions.ended(stream.id(), second, false).await;
     assert_eq!(pend().await, Ok(()));
 }
 

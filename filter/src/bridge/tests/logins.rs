@@ -159,6 +159,31 @@ fn a_second_login_is_refused_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_client_that_says_goodbye_gives_its_calls_up_and_gets_a_reply() {
+    let mut wire = Wire::ticket();
+    wire.log_in();
+    wire.client(&request(ECHO, 2, b"x"));
+    wire.sent();
+    wire.client(&[request(GOODBYE, 3, b""), request(ECHO, 4, b"too late")].concat());
+    assert_eq!(wire.kinds(), [(Kind::ResetStream, 1), (Kind::Settings, 0)]);
+    assert!(!wire.is_closed());
+    wire.service(&acknowledged());
+    let lost = b"the client logged out".to_vec();
+    assert_eq!(wire.heard(), [(ECHO, 2, 1, "error", lost), (GOODBYE, 3, 0, "reply", vec![])]);
+    wire.sleep();
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_goodbye_of_somebody_who_has_not_logged_in_is_an_unknown_command() {
+    let mut wire = Wire::direct();
+    wire.client(&request(GOODBYE, 1, b""));
+    wire.service(&opening());
+    assert_eq!(wire.replies(), [(1, 12, "error")]);
+    assert!(!wire.is_closed());
+}
+
+#[test]
 fn a_kick_answers_the_calls_and_says_goodbye_with_the_reason() {
     let mut wire = Wire::ticket();
     wire.log_in();

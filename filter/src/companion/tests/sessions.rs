@@ -48,6 +48,22 @@ fn a_pending_session_can_be_kicked() {
 }
 
 #[test]
+fn whether_a_client_logged_out_is_reported_with_the_end() {
+    let mut sim = Sim::connected();
+    for (connection, logout) in [(7, true), (8, false)] {
+        sim.live(connection, connection as u8);
+        if logout {
+            sim.link.log_out(connection);
+        }
+        sim.link.forget(connection);
+        sim.drain();
+        let told = sim.sent.pop_back();
+        let Some(from_proxy::Kind::Ended(told)) = told else { panic!("{told:?}") };
+        assert_eq!(told.logout, logout);
+    }
+}
+
+#[test]
 fn an_ended_session_is_reported_once() {
     let mut sim = Sim::connected();
     let session = sim.live(7, 1);
@@ -121,7 +137,7 @@ fn ended_sessions_are_remembered_up_to_a_limit() {
         let mut session = [0; 16];
         session[..8].copy_from_slice(&number.to_be_bytes());
         let session = SessionId::from_slice(&session).unwrap();
-        sim.link.report_ended(Hold { session, number: 1 });
+        sim.link.report_ended(Hold { session, number: 1 }, false);
     }
     sim.connect();
     let told = sim.told_ended();
