@@ -5,10 +5,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod call;
 mod check;
+mod completion;
 mod config;
 mod connect;
 mod doctor;
@@ -44,6 +45,8 @@ enum Command {
     Call(Box<call::Call>),
     /// Say what is wrong with a proxy or with manifests, and what to do
     Doctor(doctor::Doctor),
+    /// Print what a shell needs to complete commands and flags
+    Completion(completion::Completion),
     /// Explain the companion's configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),
         Command::Doctor(doctor) => return doctor.run(),
+        Command::Completion(completion) => completion.run(Cli::command()),
         Command::Config(config) => config.run(),
         Command::Group(group) => group.run(),
         Command::Key(key) => key.run(),

@@ -339,3 +339,26 @@ async fn no_secret_is_in_a_log_of_everything() {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
 }
+
+#[test]
+fn bash_completes_commands_and_flags_and_other_shells_get_a_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let script = ok(meshgate(path, &["completion", "bash"]));
+    fs::write(path.join("completion"), script).unwrap();
+    let complete = |words: &str, last: &str, before: &str| {
+        let count = words.split(' ').count() - 1;
+        let line = format!(
+            "source ./completion; COMP_WORDS=({words}); COMP_CWORD={count}; \
+             _meshgate meshgate '{last}' '{before}'; echo \"${{COMPREPLY[*]}}\""
+        );
+        let output = Command::new("bash").args(["-c", &line]).current_dir(path).output();
+        ok(output.unwrap()).trim().to_owned()
+    };
+    assert_eq!(complete("meshgate sess", "sess", "meshgate"), "session");
+    assert_eq!(complete("meshgate session ki", "ki", "session"), "kick");
+    assert_eq!(complete("meshgate serve --ticket", "--ticket", "serve"), "--ticket-key");
+    for (shell, holds) in [("zsh", "#compdef meshgate"), ("fish", "complete -c meshgate")] {
+        assert!(ok(meshgate(path, &["completion", shell])).contains(holds), "{shell}");
+    }
+}
