@@ -195,6 +195,7 @@ async fn sidecar_inbound_serves_who_may_come_to_the_private_port() -> Result<()>
     // A network that the AuthorizationPolicy does not name.
     assert_eq!(through_sidecar(&replay, "192.0.2.1", 7000).await?, None);
     replay.envoy.wait_stat("tcp.rbac.denied", 1)?;
+    assert_eq!(replay.connections("meshgate-local")?, 1, "the stranger's is not among them");
     // Another port of the pod: no private frames there, and no way in without mTLS.
     assert_eq!(through_sidecar(&replay, "10.9.8.7", 50051).await?, None);
     let calls = "wasmcustom.meshgate.calls_total.command.1100_Echo.code.OK";

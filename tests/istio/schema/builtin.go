@@ -28,6 +28,8 @@ import (
 	"k8s.io/kubernetes/pkg/apis/policy"
 	_ "k8s.io/kubernetes/pkg/apis/policy/install"
 	policyvalidation "k8s.io/kubernetes/pkg/apis/policy/validation"
+	_ "k8s.io/kubernetes/pkg/apis/rbac/install"
+	rbacvalidation "k8s.io/kubernetes/pkg/apis/rbac/validation"
 )
 
 // builtin are the kinds that istio/ uses, with the API server's validation of new objects.
@@ -70,6 +72,8 @@ var builtin = map[gvk.GroupVersionKind]func(runtime.Object) field.ErrorList{
 			return networkingvalidation.ValidateNetworkPolicy(
 				rules, networkingvalidation.NetworkPolicyValidationOptions{})
 		}),
+	kind("rbac.authorization.k8s.io", "v1", "Role"):        on(rbacvalidation.ValidateRole),
+	kind("rbac.authorization.k8s.io", "v1", "RoleBinding"): on(rbacvalidation.ValidateRoleBinding),
 	kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): on(
 		func(rules *admissionregistration.ValidatingAdmissionPolicy) field.ErrorList {
 			return admissionvalidation.ValidateValidatingAdmissionPolicy(rules)

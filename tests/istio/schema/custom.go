@@ -49,8 +49,9 @@ var crdFiles = []struct{ module, pattern string }{
 
 const operator = "github.com/prometheus-operator/prometheus-operator"
 
-func loadCustomResources() (map[string]*customResource, error) {
-	all := map[string]*customResource{}
+// Files are the files of the CRDs, Istio's, the Gateway API's and Prometheus Operator's.
+func Files() ([]string, error) {
+	var all []string
 	for _, crds := range crdFiles {
 		module, pattern := crds.module, crds.pattern
 		folder, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
@@ -61,10 +62,20 @@ func loadCustomResources() (map[string]*customResource, error) {
 		if err != nil || len(files) == 0 {
 			return nil, fmt.Errorf("%s has no %s", module, pattern)
 		}
-		for _, file := range files {
-			if err := loadFile(file, all); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
+		all = append(all, files...)
+	}
+	return all, nil
+}
+
+func loadCustomResources() (map[string]*customResource, error) {
+	files, err := Files()
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*customResource{}
+	for _, file := range files {
+		if err := loadFile(file, all); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	return all, nil
