@@ -295,3 +295,26 @@ print(urllib.request.urlopen("http://127.0.0.1:15000" + sys.argv[1], timeout=5).
 opened_upstream() {
   admin "$address" /clusters | grep -E '^(meshgate-local|inbound\|7000\|\|)::.*::cx_total::'
 }
+
+# --- the README's ten commands ---------------------------------------------------------------
+
+# As they stand in istio/README.md, from the second on: the first builds what the lab has built. Where
+# skopeo would push, the lab's registry has the images already.
+story_commands() {
+  local tree=$place/tree commands
+  rm -rf "$tree"
+  mkdir -p "$tree/.meshgate" "$tree/bin"
+  cp -r "$root/istio" "$tree/istio"
+  ln -s "$place/images" "$tree/.meshgate/images"
+  ln -s "$root/tests" "$tree/tests"
+  printf '#!/bin/sh\nexec "%s" --kubeconfig "%s" "$@"\n' "${program[kubectl]}" "$place/kubeconfig" >"$tree/bin/kubectl"
+  printf '#!/bin/sh\ntest -f "${2#oci:}" || test -f "$(echo "${2#oci:}" | sed "s/:[^:]*$//")/index.json"\n' >"$tree/bin/skopeo"
+  chmod +x "$tree/bin/kubectl" "$tree/bin/skopeo"
+  commands=$(sed -n '/^## From a cluster with Istio/,/^## /{/^```sh/,/^```/p}' "$root/istio/README.md" | sed '/^```/d; 1,2{/# 1$/d}')
+  grep -q '# 10$' <<<"$commands" || fail "istio/README.md has not ten commands"
+  printf '%s\n' 'set -ex' "$commands" >"$tree/commands.sh"
+  k delete namespace meshgate game --ignore-not-found --wait --timeout=120s >/dev/null
+  step "the ten commands" env -C "$tree" PATH="$tree/bin:$native_bin:$PATH" REGISTRY="$registry" bash commands.sh
+  grep -q '"x-meshgate-user": *"ann"' "$current_log" || fail "the last command was not answered"
+  say "✓ the ten commands end with an answer from the service"
+}
