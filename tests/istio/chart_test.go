@@ -271,6 +271,18 @@ func TestValuesThatCouldNotWorkAreRefusedByName(t *testing.T) {
 		"TLS without a certificate": {func(values map[string]any) {
 			values["gateway"] = map[string]any{"tls": map[string]any{"mode": "SIMPLE"}}
 		}, "credentialName"},
+		"replicas that share nothing": {func(values map[string]any) {
+			values["companion"].(map[string]any)["replicas"] = 2
+		}, "store"},
+		"a Redis server without a name": {func(values map[string]any) {
+			values["companion"].(map[string]any)["store"] = map[string]any{"kind": "redis"}
+		}, "host"},
+		"an app service without rights": {func(values map[string]any) {
+			values["companion"].(map[string]any)["app"] = map[string]any{"callers": []any{"a/b"}}
+		}, "grants"},
+		"rights in the app service of nobody": {func(values map[string]any) {
+			values["companion"].(map[string]any)["app"] = map[string]any{"grants": []any{"peer=* may=push"}}
+		}, "callers"},
 		"two routes of one method": {func(values map[string]any) {
 			values["upstream"].(map[string]any)["path"] = "routed"
 			values["commands"] = []any{

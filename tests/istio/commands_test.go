@@ -47,6 +47,8 @@ func startCompanion(t *testing.T, arguments []string) {
 		switch name {
 		case "--listen", "--metrics-listen":
 			value = "127.0.0.1:0"
+		case "--set":
+			value = elsewhere(t, folder, value)
 		case "--store":
 			value = filepath.Join(folder, filepath.Base(value))
 		case "--noise-key", "--ticket-key", "--jwt-key":
@@ -79,6 +81,26 @@ func startCompanion(t *testing.T, arguments []string) {
 	if err := command.Wait(); err != nil || !listens {
 		t.Errorf("%q: %v\n%s", arguments, err, strings.Join(said, "\n"))
 	}
+}
+
+// elsewhere moves what a setting names to this machine. Nobody is the Redis server: the companion starts
+// all the same, and tells logins to try again.
+func elsewhere(t *testing.T, folder, setting string) string {
+	switch key, _, _ := strings.Cut(setting, "="); key {
+	case "app.listen":
+		return key + "=127.0.0.1:0"
+	case "store.redis.host":
+		return key + "=127.0.0.1"
+	case "store.redis.port":
+		return key + "=1"
+	case "store.redis.password_file":
+		file := filepath.Join(folder, "password")
+		if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return key + "=" + file
+	}
+	return setting
 }
 
 // key makes the key file that an argument names.
