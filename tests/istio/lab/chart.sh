@@ -10,10 +10,7 @@ story_chart() {
   make_keys "$release_namespace"
   # A ticket for one test, in the Secret that the test's pod mounts.
   secret_for_test
-  # The game believes its callers' word about users from gateways that it knows: now from this one too.
-  k -n game patch authorizationpolicy game --type json -p '[{"op": "add",
-    "path": "/spec/rules/0/from/0/source/principals/-",
-    "value": "cluster.local/ns/'"$release_namespace"'/sa/meshgate-gateway"}]' >/dev/null
+  let_gateway_in
 
   chart_do install
   step "helm test" h test meshgate -n "$release_namespace" --timeout 2m
@@ -51,6 +48,13 @@ story_chart() {
   step "helm uninstall" h uninstall meshgate -n "$release_namespace" --wait --timeout 2m
   eventually "nothing of the release is left" nothing_left
   say "✓ uninstalled: nothing is left but the claim of the store, which keeps sessions"
+}
+
+# The game believes its callers' word about users from gateways that it knows: now from this one too.
+let_gateway_in() {
+  k -n game patch authorizationpolicy game --type json -p '[{"op": "add",
+    "path": "/spec/rules/0/from/0/source/principals/-",
+    "value": "cluster.local/ns/'"$release_namespace"'/sa/meshgate-gateway"}]' >/dev/null
 }
 
 # chart_do install|upgrade ARGUMENTS…
@@ -104,4 +108,38 @@ drained() {
 nothing_left() {
   [ -z "$(k -n "$release_namespace" get all,wasmplugin,gateway.networking.istio.io,virtualservice,envoyfilter,destinationrule,serviceentry -l app.kubernetes.io/instance=meshgate -o name)" ] &&
     ! k get validatingadmissionpolicy "meshgate-$release_namespace" 2>/dev/null
+}
+
+# Two companions that share a Redis server.
+story_replicas() {
+  with_images "$place/istio"
+  k apply --server-side -f "$place/istio/base/namespaces.yaml" -f "$place/istio/base/game.yaml" >/dev/null
+  k create namespace "$release_namespace" --dry-run=client -o yaml | k apply --server-side -f - >/dev/null
+  k label namespace "$release_namespace" istio-injection=enabled --overwrite >/dev/null
+  make_keys "$release_namespace"
+  let_gateway_in
+  echo -n secret >"$place/password"
+  k -n "$release_namespace" create secret generic meshgate-redis --from-file="$place/password" \
+    --dry-run=client -o yaml | k apply -f - >/dev/null
+  start lab-redis "$("$root/scripts/redis" --path)" --bind "$node_address" --port 6379 --requirepass secret --save ''
+  wait_ready lab-redis accepts "$node_address" 6379
+  k -n "$release_namespace" delete statefulset meshgate-companion --ignore-not-found --wait >/dev/null
+  step "helm install with replicas" h upgrade --install meshgate "$place/istio/chart" -n "$release_namespace" \
+    -f "$place/istio/chart/examples/replicas.yaml" --wait --timeout 3m --set companion.replicas=2 \
+    --set companion.store.redis.host="$node_address" \
+    --set companion.image.repository="$registry/meshgate/companion" \
+    --set companion.image.digest="$(digest companion)"
+  k -n "$release_namespace" get wasmplugin meshgate -o jsonpath='{.spec.pluginConfig}' >"$place/config.json"
+  steady_client
+  k -n "$release_namespace" delete pod meshgate-companion-0 --wait=false >/dev/null
+  asks_steadily "while a companion goes"
+  eventually "logins work while one companion is away" new_logins_work
+  k -n "$release_namespace" delete pod meshgate-companion-1 --wait=false >/dev/null
+  asks_steadily "while the other goes"
+  eventually "logins work" new_logins_work
+  say "✓ each of two companions went and came: the client that was there played on, logins work"
+  exec {steady_in}>&-
+  stop_programs lab-steady
+  step "helm uninstall" h uninstall meshgate -n "$release_namespace" --wait --timeout 2m
+  stop_programs lab-redis
 }
