@@ -1,6 +1,7 @@
 //! A client, a bridge and a service on a simulated clock. [`Wire`] does what Envoy and the host
 //! do with a bridge's outputs; the service's side is written frame by frame.
 
+mod arrivals;
 mod client_streams;
 mod ends;
 mod logins;

@@ -263,6 +263,12 @@ async fn streams_are_bounded_in_time_and_number_and_end_when_misused() -> Result
     send(&mut connection, command::CANCEL, 9, b"").await?;
     assert_eq!(ends(&mut connection, 9).await?, 1, "CANCELLED");
 
+    // A body that says that it is compressed, and is not.
+    send(&mut connection, command::GATHER, 11, b"").await?;
+    let bad = Frame { flags: Flags::COMPRESSED, ..Frame::request(command::SEND, 11, *b"not zlib") };
+    connection.send_raw(&bad.encode()).await?;
+    assert_eq!(ends(&mut connection, 11).await?, 3, "INVALID_ARGUMENT");
+
     let service = Reluctant::asleep(Sleep::In("/demo.v1.Echo/Gather")).await?;
     let envoy = start("direct.yaml", service.address, &[])?;
     let mut connection = connect(&envoy).await?;

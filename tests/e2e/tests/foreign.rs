@@ -173,6 +173,32 @@ async fn grpc_go() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn grpc_go_streams_both_ways() -> Result<()> {
+    let Some(foreign) = start("go", &[])? else { return Ok(()) };
+    let envoy = envoy(&foreign)?;
+    let client = connect(&envoy).await?;
+    let open = || client.open(command::CONVERSE, command::SEND, command::CLOSE, vec![]);
+    let mut streams = [open().await?, open().await?];
+    for size in [0, 1, 1000, 16_384, 60_000] {
+        for (n, stream) in streams.iter_mut().enumerate() {
+            let body = vec![n as u8; size];
+            stream.send(body.clone()).await?;
+            let push = tokio::time::timeout(PATIENCE, stream.next()).await??;
+            assert_eq!(push.command, command::CONVERSED);
+            assert!(push.into_body() == Some(body), "size {size}");
+        }
+    }
+    for stream in &mut streams {
+        stream.close(b"last".to_vec()).await?;
+        let last = tokio::time::timeout(PATIENCE, stream.next()).await??;
+        assert_eq!(last.body, b"last");
+        let end = tokio::time::timeout(PATIENCE, stream.next()).await??;
+        assert_eq!((end.command, end.status), (command::CONVERSE, 0));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn grpc_java() -> Result<()> {
     is_served("java").await
 }

@@ -1,10 +1,11 @@
-// An ordinary grpc-go server of demo.v1.Echo/Echo with the library's defaults, and a client.
+// An ordinary grpc-go server of demo.v1.Echo's Echo and Converse with the library's defaults, and a client.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -57,6 +58,9 @@ func main() {
 		ServiceName: "demo.v1.Echo",
 		HandlerType: (*any)(nil),
 		Methods:     []grpc.MethodDesc{{MethodName: "Echo", Handler: echo(time.Duration(*delay) * time.Millisecond)}},
+		Streams: []grpc.StreamDesc{
+			{StreamName: "Converse", Handler: converse, ServerStreams: true, ClientStreams: true},
+		},
 	}, nil)
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,6 +76,21 @@ func main() {
 	fmt.Printf("listening %s\n", listener.Addr())
 	if err := server.Serve(listener); err != nil {
 		log.Fatal(err)
+	}
+}
+
+// Sends each message back as it comes.
+func converse(_ any, stream grpc.ServerStream) error {
+	for {
+		var message []byte
+		if err := stream.RecvMsg(&message); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(&message); err != nil {
+			return err
+		}
 	}
 }
 
