@@ -52,10 +52,6 @@ impl Call {
     pub fn is_stream(&self) -> bool {
         self.pushes || self.request != Request::Single
     }
-
-    pub fn is_open(&self) -> bool {
-        matches!(self.request, Request::Open { .. })
-    }
 }
 
 /// Calls by token. A token is an index, so that the HTTP/2 leg's events find their call
@@ -153,11 +149,6 @@ impl Calls {
         self.tokens(|call| call.due().is_some_and(|due| due <= now))
     }
 
-    /// The tokens of those that a client cannot end any more once it has half-closed.
-    pub fn endless(&self) -> Vec<u32> {
-        self.tokens(|call| call.pushes || call.is_open())
-    }
-
     pub fn all(&self) -> Vec<u32> {
         self.tokens(|_| true)
     }
@@ -170,7 +161,8 @@ impl Calls {
         self.slots.iter().flatten().filter_map(|call| call.deadline).max()
     }
 
-    fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {
+    /// The tokens of the calls that are wanted.
+    pub fn tokens(&self, wanted: impl Fn(&Call) -> bool) -> Vec<u32> {
         let of_slot = |(token, slot): (u32, &Option<Call>)| {
             slot.as_ref().filter(|call| wanted(call)).map(|_| token)
         };

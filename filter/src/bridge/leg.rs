@@ -69,6 +69,13 @@ impl Leg {
         }
     }
 
+    pub fn is_sent(&self, call: Carried) -> bool {
+        match (self, call) {
+            (Self::Grpc(leg), Carried::Grpc(stream)) => leg.is_sent(stream),
+            _ => true,
+        }
+    }
+
     /// When the server wants to be looked after.
     pub fn deadline(&self) -> Option<Moment> {
         match self {

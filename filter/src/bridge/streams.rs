@@ -12,6 +12,7 @@ use crate::time::Moment;
 use crate::transcode::wrapped;
 use crate::worker::Worker;
 
+use super::calls::{Call, Request};
 use super::{Bridge, Terms};
 
 /// Appends the push that carries `message`; what was wrong if there is none.
@@ -71,9 +72,15 @@ impl Bridge {
         self.tally.pushes = self.tally.pushes.saturating_add(1);
     }
 
-    /// Ends every stream that goes on: a client that half-closed could not even end them itself.
+    /// Ends every stream that goes on: a client that half-closed could not even end them itself, and
+    /// what waits of one for the service's window could not go upstream any more without the end of
+    /// everything behind it.
     pub(super) fn end_streams(&mut self, now: Moment, worker: &mut Worker) {
-        for token in self.calls.endless() {
+        let leg = &self.leg;
+        let endless = |call: &Call| {
+            call.pushes || call.request != Request::Single && !leg.is_sent(call.stream)
+        };
+        for token in self.calls.tokens(endless) {
             let status = Status::new(Code::Cancelled, "the client closed its side");
             self.fail_call(now, token, status, worker);
         }

@@ -32,8 +32,8 @@ object! {
         /// window; 1KiB to 16MiB. What becomes of more, `when_full` of its command says. Those of
         /// all streams of a connection may be `max_unsent` together.
         pub max_stream_unsent: Size,
-        /// Bytes that may wait for a client that does not read before a push of the companion is
-        /// dropped, and told to its sender as such; 16KiB to 16MiB. Beside it Envoy's own buffer
+        /// Bytes that may wait for a client that does not read before `push.when_full` says what
+        /// becomes of one more push of the companion; 16KiB to 16MiB. Beside it Envoy's own buffer
         /// holds some (`per_connection_buffer_limit_bytes`).
         pub max_unread: Size,
         /// Frames a second that one connection may send over time; 0 turns the limit off. A frame

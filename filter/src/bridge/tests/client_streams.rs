@@ -212,6 +212,17 @@ fn a_half_close_ends_open_streams_and_waits_for_the_reply_to_those_that_were_clo
 }
 
 #[test]
+fn a_half_close_ends_a_stream_that_cannot_be_sent_to_its_end_any_more() {
+    let mut wire = Wire::warm();
+    wire.service(&windows(4));
+    wire.client(&[request(GATHER, 7, b"more than that"), request(CLOSE, 7, b"")].concat());
+    wire.half_close();
+    wire.service(&acknowledged());
+    assert_eq!(wire.replies(), [(7, 1, "error")]);
+    assert!(wire.finished);
+}
+
+#[test]
 fn what_cannot_be_read_breaks_its_stream_off() {
     let mut wire = Wire::warm();
     wire.client(&request(CHAT, 7, b""));

@@ -9,7 +9,7 @@
 //! of any other call, and may end before the request does: then the stream is reset.
 
 use super::sending;
-use super::{ClientLeg, Part, SendError, StartError, StreamId};
+use super::{ClientLeg, Part, Phase, SendError, StartError, StreamId};
 
 impl ClientLeg {
     /// Starts a call whose messages are sent one by one; arguments as for
@@ -41,6 +41,12 @@ impl ClientLeg {
     /// Ends an open request after what was sent. Does nothing if it has ended.
     pub fn half_close(&mut self, stream: StreamId) {
         self.sending.end(stream.0, &mut self.streams, &mut self.output);
+    }
+
+    /// Whether all of a call's request has gone out, its end included, or the call is over.
+    pub fn is_sent(&self, stream: StreamId) -> bool {
+        let call = self.streams.peek(stream.0);
+        call.is_none_or(|call| call.phase != Phase::Queued && call.rest.is_none())
     }
 
     /// Whether [`send`](Self::send) would refuse any message on this stream for want of room.

@@ -65,6 +65,7 @@ fn a_stalled_stream_holds_up_no_other_and_no_call() {
         leg.send(stalled, &[&[1; 20]]).unwrap();
     }
     assert!(leg.is_full(stalled) && !leg.is_full(other) && leg.has_room());
+    assert!(!leg.is_sent(stalled));
     assert_eq!(leg.send(stalled, &[b"x"]), Err(SendError::Full));
     leg.send(other, &[b"12345"]).unwrap();
     start(&mut leg, 2, b"call");
@@ -77,6 +78,7 @@ fn a_stalled_stream_holds_up_no_other_and_no_call() {
     assert!(!leg.is_full(stalled));
     let expected = message(&[1; 20]).repeat(5)[10..].to_vec();
     assert_eq!(body(&sent(&mut leg), 1), (expected, true));
+    assert!(leg.is_sent(stalled) && !leg.is_sent(other), "the other is open");
 }
 
 #[test]
