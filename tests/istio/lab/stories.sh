@@ -163,6 +163,7 @@ call_as() { call "$(ticket "$1")" >"$place/call.log" 2>&1; }
 
 # With a ticket of somebody else's making.
 expect_refusal() {
+  rm -f "$keys/forger.json"
   "$native_bin/meshgate" keygen ticket-ed25519 --id t1 --out "$keys/forger.json" >/dev/null 2>&1
   eventually "a forged ticket is refused, and told why" is_refused
   say "✓ a forged ticket is refused, and told why"
@@ -170,8 +171,7 @@ expect_refusal() {
 
 # By UNAUTHENTICATED, which is what nobody but the companion says.
 is_refused() {
-  ! call "$(ticket ann forger)" >"$place/call.log" 2>&1 || fail "a forged ticket got in: $(cat "$place/call.log")"
-  grep -q "status 16" "$place/call.log"
+  ! call "$(ticket ann forger)" >"$place/call.log" 2>&1 && grep -q "status 16" "$place/call.log"
 }
 
 prepare_gateway_direct() { :; }
