@@ -3,6 +3,7 @@
 token=lab-token
 # The node's address, as tests/istio/node has it.
 node_address=10.1.0.1
+clients_connect_to=$node_address
 discovery_chart=manifests/charts/istio-control/istio-discovery
 
 k() { "${program[kubectl]}" --kubeconfig "$place/kubeconfig" "$@"; }
@@ -67,11 +68,11 @@ json.dump({
 }, sys.stdout)
 PY
   start lab-node "$lab" node -server https://127.0.0.1:6443 -token "$token" -state "$place/state" \
-    -logs "$run/pods" -images "$place/images" -programs "$place/programs.json" \
+    -logs "$run/pods" -images "$images" -programs "$place/programs.json" \
     -hosts "$node_address ${registry%:*}
 "
   wait_ready lab-node says lab-node running
-  start lab-registry "$lab" registry -images "$place/images" -listen "$node_address:${registry##*:}"
+  start lab-registry "$lab" registry -images "$images" -listen "$node_address:${registry##*:}"
   wait_ready lab-registry says lab-registry listening
 }
 

@@ -17,12 +17,12 @@ with_images() {
 
 digest() {
   python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["manifests"][0]["digest"])' \
-    "$place/images/$1/index.json"
+    "$images/$1/index.json"
 }
 
 story_examples() {
   with_images "$place/istio"
-  k apply --server-side -f "$place/istio/base/namespaces.yaml" >/dev/null
+  k apply --server-side --force-conflicts -f "$place/istio/base/namespaces.yaml" >/dev/null
   local scenario values
   for scenario in "${scenarios[@]}"; do
     k apply --server-side --dry-run=server --force-conflicts -f "$place/istio/base" -f "$place/istio/$scenario" >/dev/null
@@ -97,10 +97,10 @@ ticket() {
 play() {
   local scenario=$1
   with_images "$place/istio"
-  k apply --server-side -f "$place/istio/base/namespaces.yaml" >/dev/null
+  k apply --server-side --force-conflicts -f "$place/istio/base/namespaces.yaml" >/dev/null
   make_keys meshgate
   prepare_"${scenario//-/_}"
-  k apply -f "$place/istio/base" -f "$place/istio/$scenario" >/dev/null
+  k apply --server-side --force-conflicts -f "$place/istio/base" -f "$place/istio/$scenario" >/dev/null
   step "$scenario: wait for its pods" pods_ready
   plugin_config "$scenario" >"$place/config.json"
   play_"${scenario//-/_}"
@@ -130,19 +130,19 @@ listening() {
   eventually "the gateway listens on $1" accepts "$node_address" "$1"
 }
 
-# eventually WHAT CONDITION…: within a minute.
+# eventually WHAT CONDITION…: within two minutes; gateways take one to drain.
 eventually() {
   local what=$1 began; shift
   began=$(tenths)
   until "$@" >/dev/null 2>&1; do
-    [ $(($(tenths) - began)) -lt 600 ] || fail "not within a minute: $what" "the logs in .meshgate/run/pods"
+    [ $(($(tenths) - began)) -lt 1200 ] || fail "not within two minutes: $what" "the logs in .meshgate/run/pods"
     pause
   done
 }
 
 # Calls Whoami with a ticket.
 call() {
-  "$native_bin/meshgate" call --connect "${2:-$node_address:7000}" --config "$place/config.json" \
+  "$native_bin/meshgate" call --connect "$clients_connect_to:7000" --config "$place/config.json" \
     --noise-key "$keys/noise-public.json" --ticket "$1" --command 1104 \
     --proto "$root/tests/game/proto/demo/v1/demo.proto"
 }
@@ -183,7 +183,7 @@ play_gateway_direct() {
 
 # A second version of the game, as its operator would deploy one.
 prepare_gateway_routed() {
-  k apply -f "$place/istio/base/game.yaml" >/dev/null
+  k apply --server-side --force-conflicts -f "$place/istio/base/game.yaml" >/dev/null
   k -n game get deployment game -o json | python3 -c '
 import json, sys
 game = json.load(sys.stdin)
@@ -305,7 +305,7 @@ story_commands() {
   rm -rf "$tree"
   mkdir -p "$tree/.meshgate" "$tree/bin"
   cp -r "$root/istio" "$tree/istio"
-  ln -s "$place/images" "$tree/.meshgate/images"
+  ln -s "$images" "$tree/.meshgate/images"
   ln -s "$root/tests" "$tree/tests"
   printf '#!/bin/sh\nexec "%s" --kubeconfig "%s" "$@"\n' "${program[kubectl]}" "$place/kubeconfig" >"$tree/bin/kubectl"
   printf '#!/bin/sh\ntest -f "${2#oci:}" || test -f "$(echo "${2#oci:}" | sed "s/:[^:]*$//")/index.json"\n' >"$tree/bin/skopeo"
