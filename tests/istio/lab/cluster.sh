@@ -54,7 +54,7 @@ start_cluster() {
   mount -t tmpfs tmpfs /run/netns
   ip link set lo up
   start_api
-  rm -rf "$place/state"
+  rm -rf "$place/state" "$run/pods"
   python3 - "${program[pilot-discovery]}" "${program[pilot-agent]}" "$("$root/scripts/envoy" --path)" \
     "$istio/tools/packaging/common/envoy_bootstrap.json" >"$place/programs.json" <<'PY'
 import json, sys
