@@ -24,6 +24,7 @@ mod ring_file;
 mod serve;
 mod session;
 mod session_watch;
+mod store;
 mod ticket;
 mod token;
 
@@ -66,6 +67,9 @@ enum Command {
     /// See who is there, and throw them out
     #[command(subcommand)]
     Session(session::Session),
+    /// Check a store, write it as text, and read it back
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Work with operators' bearer tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Keygen(keygen) => keygen.run(),
         Command::Ticket(ticket) => ticket.run(),
         Command::Session(session) => session.run(),
+        Command::Store(store) => store.run(),
         Command::Token(token) => token.run(),
     };
     match result {

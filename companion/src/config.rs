@@ -113,6 +113,16 @@ pub struct App {
     /// Pushes that one worker of a proxy may have unanswered; beyond, they are told to be slow.
     #[schemars(extend("x-reload" = true), range(min = 1, max = 4096))]
     pub in_flight: u32,
+    /// How many pushes may wait for a session that is away, to be sent when its client comes back;
+    /// beyond, they are told to be slow. 0: none waits, and their sender hears that it is away.
+    #[schemars(range(max = 1000), extend("x-reload" = true))]
+    pub away_queue: u32,
+    /// How many bytes of them, for each session.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-reload" = true))]
+    pub away_queue_bytes: u32,
+    /// How long they may wait.
+    #[schemars(extend("format" = "duration", "x-reload" = true))]
+    pub away_queue_age: String,
     /// How many members a group may have; those that it has stay.
     #[schemars(extend("x-reload" = true), range(min = 1, max = 100000))]
     pub group_members: u32,
@@ -132,6 +142,9 @@ impl Default for App {
             max_body: 65_536,
             answer_within: "2s".into(),
             in_flight: 1024,
+            away_queue: 0,
+            away_queue_bytes: 65_536,
+            away_queue_age: "60s".into(),
             group_members: 10_000,
             session_groups: 64,
         }

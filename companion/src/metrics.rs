@@ -98,9 +98,11 @@ pub enum Operation {
     Leave,
     Members,
     GroupsOf,
+    Keep,
+    TakeKept,
 }
 
-const OPERATIONS: [(Operation, &str); 15] = [
+const OPERATIONS: [(Operation, &str); 17] = [
     (Operation::Admit, "admit"),
     (Operation::End, "end"),
     (Operation::Find, "find"),
@@ -116,10 +118,13 @@ const OPERATIONS: [(Operation, &str); 15] = [
     (Operation::Leave, "leave"),
     (Operation::Members, "members"),
     (Operation::GroupsOf, "groups_of"),
+    (Operation::Keep, "keep"),
+    (Operation::TakeKept, "take_kept"),
 ];
 
 /// What can come of a push.
-const PUSH_OUTCOMES: [&str; 6] = ["delivered", "away", "gone", "slow", "refused", "unconfirmed"];
+const PUSH_OUTCOMES: [&str; 7] =
+    ["delivered", "away", "queued", "gone", "slow", "refused", "unconfirmed"];
 
 /// Everything that is counted as it happens.
 #[derive(Debug)]
@@ -159,7 +164,7 @@ pub struct Metrics {
     /// Calls of services, by `ok`, `failed`.
     pub app_calls: Family,
     /// Sessions that pushes were for, by what came of it: `delivered`, `away`, `gone`, `slow`,
-    /// `refused`, `unconfirmed`.
+    /// `refused`, `unconfirmed`, `queued`.
     pub pushes: Family,
     /// From a push's arrival to its answer.
     pub push_time: Histogram,

@@ -17,9 +17,12 @@ use crate::domain::time::UnixMillis;
 
 #[cfg(test)]
 pub(crate) mod behaviour;
+pub mod checked;
 pub mod groups;
 pub mod history;
+pub mod lines;
 pub mod metered;
+pub mod queue;
 mod record;
 pub mod redb;
 pub mod redis;
@@ -34,7 +37,7 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>
 pub struct StoreError(pub String);
 
 /// What a login or an activation leaves behind, in one atomic step: all of it, or nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Admission {
     /// Used up by this login; nothing happens if it was before.
     pub credential: Option<CredentialId>,
@@ -144,6 +147,14 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// A page of used credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub credentials: Vec<CredentialId>,
+    /// After which the next page begins, in the store's own words; there may be nothing on it.
+    pub next: Option<String>,
+}
+
 /// How many sessions there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -151,7 +162,7 @@ pub struct Count {
     pub away: u64,
 }
 
-pub trait Store: groups::GroupStore + history::History + Send + Sync {
+pub trait Store: groups::GroupStore + history::History + queue::AwayQueue + Send + Sync {
     /// Durable when the answer comes.
     fn admit(&self, admission: Admission) -> Answer<Admitted>;
 
@@ -166,6 +177,10 @@ pub trait Store: groups::GroupStore + history::History + Send + Sync {
 
     /// How many sessions there are, without looking at each.
     fn count(&self) -> Answer<Count>;
+
+    /// Used credentials, about so many, after a page that answered this; for an export. One may be
+    /// told twice.
+    fn used(&self, after: Option<String>, limit: usize) -> Answer<Used>;
 
     /// Gives a session to another connection, if it has not ended and `base` still counts; `false`
     /// if not, and nothing changed. Durable when the answer comes. Other replicas hear of it

@@ -11,11 +11,16 @@ use meshgate_companion::domain::key::{Key, Kind};
 use meshgate_companion::domain::login::Policy;
 use meshgate_companion::domain::resume::ticket_message;
 use meshgate_companion::domain::same_user::SameUser;
+use meshgate_companion::domain::session::SessionId;
 use meshgate_companion::domain::sessions::Away;
+use meshgate_companion::domain::sessions::push::PushLimits;
+use meshgate_companion::domain::time::UnixMillis;
+use meshgate_companion::store::queue::QueueLimits;
 use meshgate_companion::store::redb::RedbStore;
 use meshgate_proto::admin::v1::{CountSessionsRequest, ListSessionsRequest, State};
 use meshgate_proto::app::v1::PushRequest;
 use meshgate_proto::app::v1::push_request::{Command, Target};
+use meshgate_proto::edge::v1::push;
 use meshgate_proto::edge::v1::{LoginAccepted, LoginRefused, Mode, Refusal};
 use meshgate_proto::session::v1::login_request::Credential;
 use meshgate_proto::session::v1::{LoginReply, ResumeToken};
@@ -175,6 +180,74 @@ async fn pushes_follow_the_session_to_its_new_connection() {
     q.ended(&id).await;
     become_states(&server, &[State::Away]).await;
     assert_eq!(app.push(push()).await.unwrap().into_inner().away, 1);
+}
+
+/// The commands of the next pushes to this proxy; each is answered.
+async fn pushes(proxy: &mut Proxy, count: usize) -> Vec<i64> {
+    let mut commands = Vec::new();
+    for _ in 0..count {
+        let push = proxy.push().await;
+        let Some(push::Command::Number(number)) = push.command else { panic!("{push:?}") };
+        proxy.delivered(&push).await;
+        commands.push(number);
+    }
+    commands
+}
+
+#[tokio::test]
+async fn what_was_pushed_meanwhile_comes_first_when_a_session_comes_back() {
+    let server = Server::start().await;
+    let queue = QueueLimits { pushes: 3, ..QueueLimits::default() };
+    server.sessions.set_push_limits(PushLimits { queue, ..PushLimits::default() });
+    let mut app = server.app().await;
+    let (mut p, mut q) = (server.proxy("p").await, server.proxy("q").await);
+    let (token, accepted) = log_in(&server, &mut p, "ada").await;
+    p.ended(&accepted.session_id).await;
+    become_states(&server, &[State::Away]).await;
+    let push = |number: i64| PushRequest {
+        target: Some(Target::User("ada".into())),
+        command: Some(Command::Number(number)),
+        ..PushRequest::default()
+    };
+    for number in 1..=4 {
+        let answer = app.push(push(number)).await.unwrap().into_inner();
+        assert_eq!(
+            (answer.queued, answer.slow, answer.away),
+            if number < 4 { (1, 0, 0) } else { (0, 1, 0) }
+        );
+    }
+    let (_, resumed) = resume(&server.keys.noise, &mut q, &token).await.unwrap();
+    assert_eq!(q.activate(&resumed.session_id).await.refused, "");
+    assert_eq!(pushes(&mut q, 3).await, [1, 2, 3]);
+    let (answer, heard) = tokio::join!(app.push(push(5)), pushes(&mut q, 1));
+    assert_eq!((answer.unwrap().into_inner().delivered, heard), (1, vec![5]));
+
+    // Its proxy was lost, and comes back with it.
+    drop(q);
+    server.clock.advance(Duration::from_secs(31));
+    become_states(&server, &[State::Away]).await;
+    assert_eq!(app.push(push(6)).await.unwrap().into_inner().queued, 1);
+    let mut q = Proxy::attach(&server.address, "q", vec![resumed.session_id.clone()]).await;
+    assert_eq!(pushes(&mut q, 1).await, [6]);
+
+    // What has waited for too long is dropped.
+    q.ended(&resumed.session_id).await;
+    become_states(&server, &[State::Away]).await;
+    server.sessions.set_push_limits(PushLimits {
+        queue: QueueLimits { age: Duration::from_secs(5), ..queue },
+        ..PushLimits::default()
+    });
+    assert_eq!(app.push(push(7)).await.unwrap().into_inner().queued, 1);
+    server.clock.advance(Duration::from_secs(6));
+    assert_eq!(app.push(push(8)).await.unwrap().into_inner().queued, 1);
+    let id = resumed.session_id;
+    let listed = server
+        .sessions
+        .store()
+        .take_kept(vec![SessionId::try_from(id.as_slice()).unwrap()], UnixMillis(0))
+        .await
+        .unwrap();
+    assert_eq!(listed[0].len(), 1);
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ impl Push {
         } else {
             println!("{}", in_words(&response));
         }
-        anyhow::ensure!(response.delivered > 0, "nobody was reached");
+        anyhow::ensure!(response.delivered > 0 || response.queued > 0, "nobody was reached");
         Ok(())
     }
 
@@ -148,10 +148,11 @@ pub fn session_id(text: &str) -> anyhow::Result<SessionId> {
     })
 }
 
-fn counts(response: &PushResponse) -> [(&'static str, u32); 6] {
+fn counts(response: &PushResponse) -> [(&'static str, u32); 7] {
     [
         ("delivered", response.delivered),
         ("away", response.away),
+        ("queued", response.queued),
         ("gone", response.gone),
         ("slow", response.slow),
         ("refused", response.refused),

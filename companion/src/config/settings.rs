@@ -17,6 +17,7 @@ use crate::domain::sessions::push::PushLimits;
 use crate::service::exposure::{self, Exposed, Protection};
 use crate::service::rights::Side;
 use crate::service::tls::TlsFiles;
+use crate::store::queue::QueueLimits;
 use crate::store::redis::{Address, Place, RedisSettings, RedisTls};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -204,7 +205,8 @@ impl Settings {
     }
 }
 
-fn store(store: &super::Store) -> Result<Store, SettingsError> {
+/// What the section `store` means.
+pub fn store(store: &super::Store) -> Result<Store, SettingsError> {
     if store.kind != "redis" {
         return Ok(Store::Redb(store.path.clone()));
     }
@@ -394,6 +396,11 @@ fn pushes(app: &super::App) -> PushLimits {
         max_body: number(app.max_body),
         // Checked when the document was read.
         answer_within: duration::parse(&app.answer_within).unwrap_or(defaults.answer_within),
+        queue: QueueLimits {
+            pushes: app.away_queue,
+            bytes: app.away_queue_bytes,
+            age: duration::parse(&app.away_queue_age).unwrap_or(defaults.queue.age),
+        },
         in_flight: number(app.in_flight),
     }
 }

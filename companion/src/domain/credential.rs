@@ -81,6 +81,20 @@ impl CredentialId {
         Self(id)
     }
 
+    pub const fn from_bytes(bytes: [u8; 24]) -> Self {
+        Self(bytes)
+    }
+
+    /// 48 hexadecimal digits, as [`hex`](super::key::hex) writes them.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        super::key::from_hex(text).map(Self)
+    }
+
+    /// When it cannot be used any more.
+    pub fn expires(&self) -> UnixMillis {
+        UnixMillis(self.0.first_chunk().map_or(0, |time| u64::from_be_bytes(*time)))
+    }
+
     pub const fn as_bytes(&self) -> &[u8; 24] {
         &self.0
     }

@@ -188,6 +188,17 @@ fn noise_public(private: &[u8; 32]) -> Option<[u8; 32]> {
     dh.pubkey().try_into().ok()
 }
 
+/// Reads what [`hex`] writes, if it has so many bytes.
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| {
+        let number = digit(*high)?.checked_mul(16)?.checked_add(digit(*low)?)?;
+        u8::try_from(number).ok()
+    };
+    pairs.iter().map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

@@ -303,6 +303,16 @@ impl Presence {
     /// The session is recorded: it lives, and its proxy hears `word` before anything else
     /// about it. `Err` if it must not live after all; then it is forgotten here.
     pub fn go_live(&self, hold: Hold, word: Word) -> Result<(), Gone> {
+        self.go_live_with(hold, word, |_| ())
+    }
+
+    /// The same; `then` tells the stream what comes next, before anybody else can reach the session.
+    pub fn go_live_with(
+        &self,
+        hold: Hold,
+        word: Word,
+        then: impl FnOnce(&Arc<dyn ProxyStream>),
+    ) -> Result<(), Gone> {
         let mut held = self.lock();
         let held = &mut *held;
         if let Some(entry) = held.sessions.get_mut(&hold)
@@ -315,6 +325,7 @@ impl Presence {
             for reference in again {
                 entry.stream.tell(Word::Activated { reference, refused: None });
             }
+            then(&entry.stream);
             return Ok(());
         }
         Err(Gone)

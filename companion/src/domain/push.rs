@@ -55,6 +55,8 @@ pub struct Outcome {
     pub delivered: u32,
     /// It lives, and no proxy that is attached holds it.
     pub away: u32,
+    /// It lives, its client is away, and gets it when it comes back in time.
+    pub queued: u32,
     /// It lives no more, or never did.
     pub gone: u32,
     /// As much waits for the client, or for its proxy, as may.
@@ -69,10 +71,11 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn add(&mut self, other: Self) {
-        let Self { delivered, away, gone, slow, refused, unconfirmed, reason } = other;
+        let Self { delivered, away, queued, gone, slow, refused, unconfirmed, reason } = other;
         for (sum, more) in [
             (&mut self.delivered, delivered),
             (&mut self.away, away),
+            (&mut self.queued, queued),
             (&mut self.gone, gone),
             (&mut self.slow, slow),
             (&mut self.refused, refused),

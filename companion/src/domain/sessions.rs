@@ -49,6 +49,7 @@ mod away;
 mod groups;
 mod news;
 pub mod push;
+mod queue;
 mod relay;
 
 pub use away::Away;
@@ -253,7 +254,12 @@ impl Sessions {
             return self.presence.refuse(hold, reference, refused);
         }
         let live = Word::Activated { reference, refused: None };
-        let lives = self.presence.go_live(hold, live).is_ok();
+        let kept = match base {
+            Some(_) => self.take_kept(vec![hold.session]).await.pop().unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let deliver = |stream: &Arc<dyn ProxyStream>| self.deliver(stream, hold.session, &kept);
+        let lives = self.presence.go_live_with(hold, live, deliver).is_ok();
         count(if lives { "live" } else { "refused" });
         if base.is_some() {
             self.presence.fence(hold, &Farewell::new(RESUMED));
@@ -263,7 +269,10 @@ impl Sessions {
             match base {
                 None => self.take_back(hold.session, proxy).await,
                 // It had a life before: its client may come back to it.
-                Some(_) => self.left(hold, false).await,
+                Some(_) => {
+                    self.left(hold, false).await;
+                    self.keep_again(hold.session, kept).await;
+                }
             }
         }
     }

@@ -79,8 +79,12 @@ pub fn yes() -> Admitted {
 
 mod groups;
 mod history;
+mod queue;
+mod text;
 pub use groups::*;
 pub use history::*;
+pub use queue::*;
+pub use text::*;
 
 const REPLACE: SameUser = SameUser::Replace { code: 7 };
 
@@ -296,6 +300,8 @@ macro_rules! on_every_store {
             sessions_of_a_worker_that_nobody_spoke_of_are_found_too
             a_session_that_is_away_gives_way_to_a_new_one
             a_session_that_is_away_can_be_kept_in_the_way
+            what_is_written_as_text_is_read_back_whole_into_an_empty_store
+            pushes_wait_for_sessions_that_are_away_in_order_and_within_bounds
             two_of_three_may_be_there_and_the_oldest_that_is_away_ends
         }
     };

@@ -7,12 +7,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::groups::GroupStore;
 use super::history::{Bookmark, Event, History, TooOld};
+use super::queue::{AwayQueue, Kept, QueueLimits};
 use super::relay::Relay;
 use super::{
     Admission, Admitted, Answer, Count, Left, Listed, News, Page, Store, StoreError, Sweep, Swept,
-    Takeover,
+    Takeover, Used,
 };
 use crate::domain::group::{GroupLimits, GroupName, Joined};
+use crate::domain::push::Parcel;
 use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
@@ -58,6 +60,22 @@ impl GroupStore for Metered {
     }
 }
 
+impl AwayQueue for Metered {
+    fn keep(
+        &self,
+        ids: Vec<SessionId>,
+        parcel: Arc<Parcel>,
+        limits: QueueLimits,
+        now: UnixMillis,
+    ) -> Answer<Vec<Kept>> {
+        self.timed(Operation::Keep, self.store.keep(ids, parcel, limits, now))
+    }
+
+    fn take_kept(&self, ids: Vec<SessionId>, since: UnixMillis) -> Answer<Vec<Vec<Parcel>>> {
+        self.timed(Operation::TakeKept, self.store.take_kept(ids, since))
+    }
+}
+
 impl History for Metered {
     fn newest(&self) -> Answer<Bookmark> {
         self.store.newest()
@@ -91,6 +109,10 @@ impl Store for Metered {
 
     fn count(&self) -> Answer<Count> {
         self.timed(Operation::Count, self.store.count())
+    }
+
+    fn used(&self, after: Option<String>, limit: usize) -> Answer<Used> {
+        self.store.used(after, limit)
     }
 
     fn take_over(&self, takeover: Takeover) -> Answer<bool> {

@@ -11,7 +11,7 @@
 //! | `workers` | worker (u64) | when it is lost (ms, u64) unless it is attached |
 //! | `used_credentials` | credential id, 24 bytes, expiry first | nothing |
 //!
-//! and those of groups ([`groups`]).
+//! and those of groups ([`groups`]) and of pushes that wait ([`queue`]).
 //!
 //! Every write is durable before it is answered; many writes share one transaction and one flush
 //! ([`writer`]). Reads see the last committed state and wait for nobody.
@@ -30,19 +30,25 @@ use redb::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::writer::Write;
+use super::checked::Checked;
 use super::groups::GroupStore;
 use super::history::{Bookmark, Chronicle, Event, History, TooOld};
+use super::queue::{AwayQueue, Kept, QueueLimits};
 use super::relay::Relay;
 use super::{
     Admission, Admitted, Answer, Count, Left, Listed, News, Page, Store, StoreError, Sweep, Swept,
-    Takeover,
+    Takeover, Used,
 };
+use crate::domain::credential::CredentialId;
 use crate::domain::group::{GroupLimits, GroupName, Joined};
+use crate::domain::key::hex;
+use crate::domain::push::Parcel;
 use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
 
 mod groups;
+mod queue;
 mod tables;
 mod writer;
 
@@ -56,7 +62,10 @@ const CACHE_BYTES: usize = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{path}: another process has the store open; only one companion can use it")]
+    #[error(
+        "{path}: another process has the store open, and one at a time can use it; stop it first, \
+         or name another file"
+    )]
     InUse { path: String },
     #[error(
         "{path}: the store has format version {found}, this companion reads version {VERSION}; \
@@ -94,11 +103,25 @@ impl RedbStore {
         Self::start(Database::builder().create_with_backend(backend), "(backend)".into())
     }
 
+    /// Reads the whole file, mends what a crash left (as opening does), and says what it has.
+    /// Does not make one.
+    pub fn check(path: &Path) -> Result<Checked, OpenError> {
+        let name = path.display().to_string();
+        let broken = |problem: String| OpenError::Broken { path: name.clone(), problem };
+        std::fs::metadata(path).map_err(|error| broken(error.to_string()))?;
+        let mut database = opened(Database::open(path), &name)?;
+        check_version(&database, &name)?;
+        let whole = database.check_integrity().map_err(|error| broken(error.to_string()))?;
+        let transaction = database.begin_read().map_err(|error| broken(error.to_string()))?;
+        let mut checked = tables::check(&transaction).map_err(|error| broken(error.to_string()))?;
+        if !whole {
+            checked.problem(|| "pages of the file were damaged; it is mended".into());
+        }
+        Ok(checked)
+    }
+
     fn start(database: Result<Database, DatabaseError>, path: String) -> Result<Self, OpenError> {
-        let database = database.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
-            other => OpenError::Broken { path: path.clone(), problem: other.to_string() },
-        })?;
+        let database = opened(database, &path)?;
         check_version(&database, &path)?;
         let database = Arc::new(database);
         let health = Arc::new(AtomicBool::new(true));
@@ -144,6 +167,13 @@ impl RedbStore {
             })
         })
     }
+}
+
+fn opened(database: Result<Database, DatabaseError>, path: &str) -> Result<Database, OpenError> {
+    database.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
+        other => OpenError::Broken { path: path.to_owned(), problem: other.to_string() },
+    })
 }
 
 /// Reads the version record of an old store, writes that of a new one.
@@ -200,6 +230,27 @@ impl GroupStore for RedbStore {
     }
 }
 
+impl AwayQueue for RedbStore {
+    fn keep(
+        &self,
+        ids: Vec<SessionId>,
+        parcel: Arc<Parcel>,
+        limits: QueueLimits,
+        now: UnixMillis,
+    ) -> Answer<Vec<Kept>> {
+        self.write(|answer| Write::Keep(ids, parcel, limits, now, answer))
+    }
+
+    fn take_kept(&self, ids: Vec<SessionId>, since: UnixMillis) -> Answer<Vec<Vec<Parcel>>> {
+        let none = vec![Vec::new(); ids.len()];
+        let asked = ids.clone();
+        let waits = self.read(move |transaction| queue::waits(transaction, &asked));
+        let take = self.write(|answer| Write::TakeKept(ids, since, answer));
+        // The usual case costs no transaction.
+        Box::pin(async move { if waits.await? { take.await } else { Ok(none) } })
+    }
+}
+
 impl History for RedbStore {
     fn newest(&self) -> Answer<Bookmark> {
         let newest = self.chronicle.newest();
@@ -240,6 +291,15 @@ impl Store for RedbStore {
 
     fn count(&self) -> Answer<Count> {
         self.read(tables::count)
+    }
+
+    fn used(&self, after: Option<String>, limit: usize) -> Answer<Used> {
+        self.read(move |transaction| {
+            let after = after.as_deref().and_then(CredentialId::from_hex);
+            let credentials = tables::used(transaction, after, limit)?;
+            let next = credentials.last().filter(|_| credentials.len() >= limit);
+            Ok(Used { next: next.map(|last| hex(last.as_bytes())), credentials })
+        })
     }
 
     fn take_over(&self, takeover: Takeover) -> Answer<bool> {
@@ -305,5 +365,7 @@ impl Drop for RedbStore {
     }
 }
 
+#[cfg(test)]
+mod crash;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 //! | `expiry` | sorted set | session id and user, by when it ends (ms) |
 //! | `g:<group>` | sorted set | the session ids of a group, likewise |
 //! | `m:<session>` | sorted set | the groups of a session, likewise |
+//! | `q:<session>` | list | pushes that wait for it ([`queue`]) |
 //! | `c:<credential>` | string | is there until the used credential expires |
 //! | `revision` | number | of the newest event |
 //! | `events` | stream | what other replicas must hear, under ids `<revision>-0` |
@@ -48,8 +49,9 @@ use self::scripts::Scripts;
 use super::relay::Relay;
 use super::{
     Admission, Admitted, Answer, Count, Left, Listed, News, Page, Store, StoreError, Sweep, Swept,
-    Takeover,
+    Takeover, Used,
 };
+use crate::domain::credential::CredentialId;
 use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
@@ -58,6 +60,7 @@ use crate::store::record;
 pub use self::dial::{OpenError, RedisSettings, RedisTls};
 pub use self::place::{Address, Place};
 
+mod check;
 mod confirm;
 mod dial;
 mod follow;
@@ -65,6 +68,7 @@ mod groups;
 mod history;
 mod link;
 mod place;
+mod queue;
 mod relay;
 mod scripts;
 
@@ -257,6 +261,21 @@ impl Store for RedisStore {
         })
     }
 
+    fn used(&self, after: Option<String>, limit: usize) -> Answer<Used> {
+        let (link, prefix) = (Arc::clone(&self.link), self.scripts.key("c:"));
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(after.as_deref().unwrap_or("0")).arg("MATCH").arg(pattern(&prefix));
+        scan.arg("COUNT").arg(limit);
+        Box::pin(async move {
+            let (next, keys): (String, Vec<String>) = link
+                .run(|mut connection| async move { scan.query_async(&mut connection).await })
+                .await?;
+            let ids = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+            let credentials = ids.filter_map(CredentialId::from_hex).collect();
+            Ok(Used { credentials, next: Some(next).filter(|next| next != "0") })
+        })
+    }
+
     fn take_over(&self, takeover: Takeover) -> Answer<bool> {
         let link = Arc::clone(&self.link);
         let (hold, now) = (takeover.session.hold(), takeover.now);
@@ -358,6 +377,11 @@ impl Store for RedisStore {
     fn healthy(&self) -> bool {
         self.link.healthy()
     }
+}
+
+/// Of all keys that begin like this; prefixes hold no `*`, `?` or brackets.
+fn pattern(prefix: &str) -> String {
+    format!("{prefix}*")
 }
 
 impl Drop for RedisStore {

@@ -311,6 +311,25 @@ impl Proxy {
         self.login_with(mode, message, |_| ()).await
     }
 
+    /// A login of which the companion's end may be the only answer: `None`.
+    pub async fn try_login(
+        &mut self,
+        mode: Mode,
+        message: Vec<u8>,
+    ) -> Option<Result<LoginAccepted, LoginRefused>> {
+        let (audience, layout) = (AUDIENCE.into(), LAYOUT.into());
+        let (mode, peer) = (mode.into(), "203.0.113.7:40112".into());
+        let login = Login { r#ref: self.next_ref, mode, audience, layout, message, peer };
+        self.next_ref += 1;
+        let kind = Some(from_proxy::Kind::Login(login));
+        soon(self.up.send(FromProxy { kind })).await.ok()?;
+        match soon(self.down.message()).await.ok()??.kind? {
+            to_proxy::Kind::LoginAccepted(accepted) => Some(Ok(accepted)),
+            to_proxy::Kind::LoginRefused(refused) => Some(Err(refused)),
+            other => panic!("neither accepted nor refused but {other:?}"),
+        }
+    }
+
     pub async fn login_with(
         &mut self,
         mode: Mode,

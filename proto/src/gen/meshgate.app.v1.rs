@@ -73,6 +73,10 @@ pub struct PushResponse {
     /// Why the first one was refused.
     #[prost(string, tag = "7")]
     pub reason: ::prost::alloc::string::String,
+    /// The session lives, its client is away, and it gets this when it comes back in time
+    /// (`app.away_queue`), before anything newer. Once, or not at all.
+    #[prost(uint32, tag = "8")]
+    pub queued: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinGroupRequest {

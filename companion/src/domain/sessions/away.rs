@@ -93,9 +93,13 @@ impl Sessions {
         }
         if !away.is_empty() {
             let back = self.store.back(away.clone(), stream.worker()).await?;
-            for (hold, lives) in away.into_iter().zip(back) {
+            let kept = self.take_kept(away.iter().map(|hold| hold.session).collect()).await;
+            for ((hold, lives), kept) in away.into_iter().zip(back).zip(kept) {
                 self.metrics.moves.count("back");
                 self.reattach(stream, hold, lives, ENDED_MEANWHILE);
+                if lives {
+                    self.deliver(stream, hold.session, &kept);
+                }
             }
         }
         if claims > 0 {
@@ -182,9 +186,13 @@ impl Sessions {
             return Ok(());
         }
         let back = self.store.back(holds.clone(), worker).await?;
-        for (hold, lives) in holds.into_iter().zip(back) {
+        let kept = self.take_kept(holds.iter().map(|hold| hold.session).collect()).await;
+        for ((hold, lives), kept) in holds.into_iter().zip(back).zip(kept) {
             if lives {
                 self.metrics.moves.count("back");
+                for parcel in kept {
+                    drop(self.send(&[hold.session], &parcel, *self.push_limits.get()));
+                }
             } else {
                 self.presence.kick_hold(hold, &Farewell::new(ENDED_MEANWHILE));
             }

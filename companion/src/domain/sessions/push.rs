@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::Sessions;
 use super::relay::Posted;
 use crate::domain::in_flight::{Flight, Full};
-use crate::domain::presence::{StreamId, Word};
+use crate::domain::presence::{ProxyStream, StreamId, Word};
 use crate::domain::push::{MAX_BODY, Only, Outcome, Parcel, Target};
 use crate::domain::reach::Reach;
 use crate::domain::session::{Session, SessionId};
+use crate::store::queue::QueueLimits;
 use crate::store::{Page, StoreError};
 
 /// As many sessions as one message to a proxy names.
@@ -35,11 +36,18 @@ pub struct PushLimits {
     pub answer_within: Duration,
     /// Pushes that one worker of a proxy may have unanswered.
     pub in_flight: usize,
+    /// For sessions that are away.
+    pub queue: QueueLimits,
 }
 
 impl Default for PushLimits {
     fn default() -> Self {
-        Self { max_body: MAX_BODY, answer_within: Duration::from_secs(2), in_flight: 1024 }
+        Self {
+            max_body: MAX_BODY,
+            answer_within: Duration::from_secs(2),
+            in_flight: 1024,
+            queue: QueueLimits::default(),
+        }
     }
 }
 
@@ -120,24 +128,31 @@ impl Sessions {
             Target::User(user) => self.of_user(user, only, reach).await?,
             Target::Group(group) => {
                 let members = self.members(&group).await?;
+                let (members, kept) = self.keep_for(members, &parcel, limits).await;
                 // By the letters' order, so that all members hear a group's pushes in one order,
                 // whichever replicas took them.
-                return match self.post_all(&members, &parcel, limits).await {
-                    Some(posted) => Ok(posted?),
-                    None => Ok(self.send(&members, &parcel, limits)),
+                let mut sent = match self.post_all(&members, &parcel, limits).await {
+                    Some(posted) => posted?,
+                    None => self.send(&members, &parcel, limits),
                 };
+                sent.known.add(kept);
+                return Ok(sent);
             }
         };
         let (mut sent, missing) = self.hand_out(&ids, &parcel, limits);
+        let (missing, kept) = self.keep_for(missing, &parcel, limits).await;
+        sent.known.add(kept);
         if missing.is_empty() {
             return Ok(sent);
         }
-        // Whatever keeps pushes for sessions that are away would take them from here.
         match self.post(&missing, &parcel).await {
             Some(Ok(posted)) => sent.posted = Some(posted),
             Some(Err(error)) if missing.len() == ids.len() => return Err(error.into()),
-            Some(Err(_)) => sent.known.unconfirmed = number(missing.len()),
-            None => sent.known.away = number(missing.len()),
+            Some(Err(_)) => {
+                let lost = number(missing.len());
+                sent.known.unconfirmed = sent.known.unconfirmed.saturating_add(lost);
+            }
+            None => sent.known.away = sent.known.away.saturating_add(number(missing.len())),
         }
         Ok(sent)
     }
@@ -197,31 +212,43 @@ impl Sessions {
         let in_time = Instant::now() + limits.answer_within;
         let (mut flights, mut known) = (Vec::new(), Outcome::default());
         let missing = self.presence.hand_out(ids, |(stream, sessions)| {
-            if !stream.takes_pushes() {
-                known.add(Outcome {
-                    refused: number(sessions.len()),
-                    reason: EARLIER_RELEASE.into(),
-                    ..Outcome::default()
-                });
-                return;
-            }
-            for sessions in sessions.chunks(MAX_SESSIONS) {
-                let count = number(sessions.len());
-                let bytes = parcel.body.len().saturating_add(sessions.len().saturating_mul(16));
-                match self.in_flight.begin(stream.id(), count, bytes, limits.in_flight) {
-                    Ok(flight) => {
-                        stream.tell(Word::Push {
-                            reference: flight.reference,
-                            sessions: sessions.to_vec(),
-                            parcel: Arc::clone(parcel),
-                        });
-                        flights.push(flight);
-                    }
-                    Err(Full) => known.slow = known.slow.saturating_add(count),
-                }
-            }
+            self.hand(&stream, &sessions, parcel, limits, (&mut flights, &mut known));
         });
         (Sent { flights, posted: None, known, in_time }, missing)
+    }
+
+    /// To one stream that holds these sessions.
+    pub(super) fn hand(
+        &self,
+        stream: &Arc<dyn ProxyStream>,
+        sessions: &[SessionId],
+        parcel: &Arc<Parcel>,
+        limits: PushLimits,
+        (flights, known): (&mut Vec<Flight>, &mut Outcome),
+    ) {
+        if !stream.takes_pushes() {
+            known.add(Outcome {
+                refused: number(sessions.len()),
+                reason: EARLIER_RELEASE.into(),
+                ..Outcome::default()
+            });
+            return;
+        }
+        for sessions in sessions.chunks(MAX_SESSIONS) {
+            let count = number(sessions.len());
+            let bytes = parcel.body.len().saturating_add(sessions.len().saturating_mul(16));
+            match self.in_flight.begin(stream.id(), count, bytes, limits.in_flight) {
+                Ok(flight) => {
+                    stream.tell(Word::Push {
+                        reference: flight.reference,
+                        sessions: sessions.to_vec(),
+                        parcel: Arc::clone(parcel),
+                    });
+                    flights.push(flight);
+                }
+                Err(Full) => known.slow = known.slow.saturating_add(count),
+            }
+        }
     }
 
     /// A proxy says what came of a push.
@@ -230,6 +257,6 @@ impl Sessions {
     }
 }
 
-fn number(count: usize) -> u32 {
+pub(super) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -128,7 +128,7 @@ impl Sessions {
             let sent = self.send(&ids, &parcel, limits);
             let relay = Arc::clone(&relay);
             tokio::spawn(async move {
-                let outcome = Outcome { away: 0, ..sent.outcome().await };
+                let outcome = Outcome { away: 0, queued: 0, ..sent.outcome().await };
                 // The writer knows by then, or does not wait any more.
                 let _ = relay.receipt(from, reference, outcome).await;
                 drop(permit);

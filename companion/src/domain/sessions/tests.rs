@@ -9,14 +9,16 @@ use super::*;
 use crate::domain::credential::Identity;
 use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::presence::PENDING_LIFETIME;
+use crate::domain::push::Parcel;
 use crate::domain::resume::Seed;
 use crate::domain::session::Mode;
 use crate::domain::time::{ManualClock, UnixMillis};
 use crate::store::groups::GroupStore;
 use crate::store::history::{Bookmark, Event, History, TooOld};
+use crate::store::queue::{AwayQueue, Kept, QueueLimits};
 use crate::store::redb::RedbStore;
 use crate::store::relay::Relay;
-use crate::store::{Answer, Left, Listed, News, Swept};
+use crate::store::{Answer, Left, Listed, News, Swept, Used};
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -47,6 +49,22 @@ impl GroupStore for Gated {
 
     fn groups_of(&self, session: SessionId) -> Answer<Vec<GroupName>> {
         self.inner.groups_of(session)
+    }
+}
+
+impl AwayQueue for Gated {
+    fn keep(
+        &self,
+        ids: Vec<SessionId>,
+        parcel: Arc<Parcel>,
+        limits: QueueLimits,
+        now: UnixMillis,
+    ) -> Answer<Vec<Kept>> {
+        self.inner.keep(ids, parcel, limits, now)
+    }
+
+    fn take_kept(&self, ids: Vec<SessionId>, since: UnixMillis) -> Answer<Vec<Vec<Parcel>>> {
+        self.inner.take_kept(ids, since)
     }
 }
 
@@ -87,6 +105,10 @@ impl Store for Gated {
 
     fn count(&self) -> Answer<Count> {
         self.inner.count()
+    }
+
+    fn used(&self, after: Option<String>, limit: usize) -> Answer<Used> {
+        self.inner.used(after, limit)
     }
 
     fn take_over(&self, takeover: Takeover) -> Answer<bool> {

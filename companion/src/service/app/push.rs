@@ -80,11 +80,12 @@ pub fn group(reach: &Reach, name: String) -> Result<GroupName, Status> {
 }
 
 pub fn answer(sessions: &Sessions, outcome: Outcome) -> PushResponse {
-    let Outcome { delivered, away, gone, slow, refused, unconfirmed, reason } = outcome;
+    let Outcome { delivered, away, queued, gone, slow, refused, unconfirmed, reason } = outcome;
     let pushes = &sessions.metrics().pushes;
     for (name, count) in [
         ("delivered", delivered),
         ("away", away),
+        ("queued", queued),
         ("gone", gone),
         ("slow", slow),
         ("refused", refused),
@@ -92,7 +93,7 @@ pub fn answer(sessions: &Sessions, outcome: Outcome) -> PushResponse {
     ] {
         pushes.add(name, count.into());
     }
-    PushResponse { delivered, away, gone, slow, refused, unconfirmed, reason }
+    PushResponse { delivered, away, gone, slow, refused, unconfirmed, reason, queued }
 }
 
 /// Takes pushes one after another, each as soon as the one before is sent, and answers them in

@@ -12,7 +12,7 @@ use crate::store::history::{Cause, Happened};
 use crate::store::{Admission, Admitted, Count, Left, StoreError, Sweep, Swept, Takeover};
 
 /// The session on its next connection, at another proxy.
-fn next(old: &Session, chance: u64) -> Session {
+pub(super) fn next(old: &Session, chance: u64) -> Session {
     Session {
         hold: HoldNumber(u64::from(old.hold.generation() + 1) << 32 | chance),
         worker: 6,
@@ -24,7 +24,7 @@ fn next(old: &Session, chance: u64) -> Session {
     }
 }
 
-fn takeover(old: &Session, new: &Session) -> Takeover {
+pub(super) fn takeover(old: &Session, new: &Session) -> Takeover {
     Takeover { session: new.clone(), base: old.hold, now: at(10), lost_at: None }
 }
 

@@ -6,15 +6,17 @@
 //! | `groups_by_session` | session id, group | nothing |
 //! | `group_sizes` | group | number of its members |
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use redb::{
-    Error, ReadTransaction, ReadableTable as _, Table, TableDefinition, TableError,
-    WriteTransaction,
+    Error, ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition,
+    TableError, WriteTransaction,
 };
 
 use crate::domain::group::{GroupLimits, GroupName, Joined};
 use crate::domain::session::SessionId;
+use crate::store::checked::Checked;
 
 const GROUPS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("groups");
 const BY_SESSION: TableDefinition<'static, &[u8], ()> = TableDefinition::new("groups_by_session");
@@ -52,6 +54,56 @@ pub fn groups_of(
 ) -> Result<Vec<GroupName>, Error> {
     let Some(table) = there(transaction.open_table(BY_SESSION))? else { return Ok(Vec::new()) };
     names(&table, session)
+}
+
+/// Whether the three tables fit together, and with the sessions.
+pub fn check(
+    transaction: &ReadTransaction,
+    found: &mut Checked,
+    lives: impl Fn(SessionId) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let groups = transaction.open_table(GROUPS)?;
+    let by_session = transaction.open_table(BY_SESSION)?;
+    let mut sizes = BTreeMap::<String, u32>::new();
+    for entry in groups.iter()? {
+        let (member, _) = entry?;
+        found.memberships = found.memberships.saturating_add(1);
+        let Some((name, id)) = member.value().split_last_chunk::<16>() else {
+            found.problem(|| "a membership cannot be read".into());
+            continue;
+        };
+        let name = name.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok());
+        let (id, name) = (SessionId::from_bytes(*id), name.unwrap_or_default());
+        let Ok(group) = GroupName::new(name) else {
+            found.problem(|| format!("session {id}: in a group without a name"));
+            continue;
+        };
+        let size = sizes.entry(group.as_str().to_owned()).or_default();
+        *size = size.saturating_add(1);
+        if by_session.get(self::by_session(id, &group).as_slice())?.is_none() {
+            found.problem(|| format!("session {id}: does not know that it is in {group}"));
+        }
+        if !lives(id)? {
+            found.problem(|| format!("{group}: its member {id} is no session"));
+        }
+    }
+    let known = by_session.len()?;
+    if known != found.memberships {
+        let memberships = found.memberships;
+        found.problem(|| format!("{known} memberships by session, not {memberships}"));
+    }
+    for entry in transaction.open_table(SIZES)?.iter()? {
+        let (group, size) = entry?;
+        let members = sizes.remove(group.value()).unwrap_or_default();
+        if size.value() != members {
+            let (group, size) = (group.value(), size.value());
+            found.problem(|| format!("{group}: counts {size} members and has {members}"));
+        }
+    }
+    for (group, members) in sizes {
+        found.problem(|| format!("{group}: does not count its {members} members"));
+    }
+    Ok(())
 }
 
 /// A store of an earlier companion has no such table until something is written to it.

@@ -8,14 +8,21 @@ use redb::{
 };
 
 use super::groups::GroupTables;
+use super::queue::QueueTable;
+use crate::domain::credential::CredentialId;
 use crate::domain::group::{GroupLimits, GroupName, Joined};
+use crate::domain::push::Parcel;
 use crate::domain::same_user::{Bound as UserBound, Over};
 use crate::domain::session::{Farewell, Session, SessionId};
 use crate::domain::time::UnixMillis;
 use crate::store::history::{Cause, Happened};
+use crate::store::queue::{self, Kept, QueueLimits};
 use crate::store::{Admission, Admitted, Count, EXPIRED, GIVEN_UP, Page, Sweep, Swept, record};
 
+mod check;
 mod moves;
+
+pub use check::check;
 
 type SessionTable = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
 type Index<K> = TableDefinition<'static, K, ()>;
@@ -83,6 +90,21 @@ pub fn count(transaction: &ReadTransaction) -> Result<Count, Error> {
     Ok(Count { live: all.saturating_sub(away), away })
 }
 
+/// Used credentials after this one.
+pub fn used(
+    transaction: &ReadTransaction,
+    after: Option<CredentialId>,
+    limit: usize,
+) -> Result<Vec<CredentialId>, Error> {
+    let start = match &after {
+        Some(after) => Bound::Excluded(after.as_bytes()),
+        None => Bound::Unbounded,
+    };
+    let credentials = transaction.open_table(CREDENTIALS)?;
+    let range = credentials.range::<&[u8; 24]>((start, Bound::Unbounded))?;
+    range.take(limit).map(|entry| Ok(CredentialId::from_bytes(*entry?.0.value()))).collect()
+}
+
 /// Whether a sweep would find anything.
 pub fn due(transaction: &ReadTransaction, sweep: Sweep) -> Result<bool, Error> {
     let until = time_key(sweep.now, SessionId::from_bytes([0xff; 16]));
@@ -111,6 +133,7 @@ pub struct WriteTables<'txn> {
     workers: Table<'txn, u64, u64>,
     credentials: Table<'txn, &'static [u8; 24], ()>,
     groups: GroupTables<'txn>,
+    queue: QueueTable<'txn>,
     happened: Vec<(Happened, Session)>,
 }
 
@@ -125,6 +148,7 @@ impl<'txn> WriteTables<'txn> {
             workers: transaction.open_table(WORKERS)?,
             credentials: transaction.open_table(CREDENTIALS)?,
             groups: GroupTables::open(transaction)?,
+            queue: QueueTable::open(transaction)?,
             happened: Vec::new(),
         })
     }
@@ -208,6 +232,7 @@ impl<'txn> WriteTables<'txn> {
             let session = decode(*id, bytes.value())?;
             drop(bytes);
             self.groups.forget(*id)?;
+            self.queue.forget(*id)?;
             self.by_user.remove(user_key(&session.identity.user, *id).as_slice())?;
             self.displace(&session)?;
             self.happened.push((end.clone(), session.clone()));
@@ -230,6 +255,36 @@ impl<'txn> WriteTables<'txn> {
 
     pub fn leave_group(&mut self, group: &GroupName, session: SessionId) -> Result<bool, Error> {
         self.groups.leave(group, session)
+    }
+
+    /// For those of them that are away.
+    pub fn keep(
+        &mut self,
+        ids: &[SessionId],
+        parcel: &Parcel,
+        limits: QueueLimits,
+        now: UnixMillis,
+    ) -> Result<Vec<Kept>, Error> {
+        let entry = queue::encode(parcel, now);
+        ids.iter()
+            .map(|id| {
+                let away = self
+                    .get(*id)?
+                    .is_some_and(|session| session.away_until.is_some() && session.ends_at() > now);
+                if !away {
+                    return Ok(Kept::Elsewhere);
+                }
+                self.queue.keep(*id, &entry, limits, now)
+            })
+            .collect()
+    }
+
+    pub fn take_kept(
+        &mut self,
+        ids: &[SessionId],
+        since: UnixMillis,
+    ) -> Result<Vec<Vec<Parcel>>, Error> {
+        ids.iter().map(|id| self.queue.take(*id, since)).collect()
     }
 
     /// It was away for too long.

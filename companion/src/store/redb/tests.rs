@@ -76,6 +76,53 @@ async fn a_store_of_a_companion_that_knew_no_holds_opens_and_its_sessions_end_as
     assert_eq!(left, Ok(vec![(old.id, Left::Ended)]));
 }
 
+/// Stores as earlier companions wrote them: three sessions until a thousand seconds after the
+/// epoch of these tests, two of them in a room, and a used credential.
+///
+/// `MESHGATE_REGENERATE=1` writes the one that is named for this version, if it is not there.
+#[tokio::test]
+async fn stores_of_earlier_companions_open_and_are_whole() {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    let newest = recorded.join(format!("store-v{VERSION}.redb"));
+    if std::env::var_os("MESHGATE_REGENERATE").is_some() && !newest.exists() {
+        record(&newest).await;
+    }
+    for name in ["store-v1-before-holds.redb", "store-v1.redb"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        std::fs::copy(recorded.join(name), &path).unwrap();
+        let checked = RedbStore::check(&path).unwrap();
+        let expected = Checked { sessions: 3, credentials: 1, memberships: 2, ..checked.clone() };
+        assert_eq!(checked, expected, "{name}");
+        assert_eq!(checked.problems, [] as [&str; 0], "{name}");
+
+        let store = RedbStore::open(&path).unwrap();
+        for (number, user) in [(1, "ada"), (2, "bob"), (3, "eve")] {
+            let expected = session(number, user, 1_000_000);
+            let found = store.find(vec![expected.id]).await.unwrap().remove(0).unwrap();
+            assert_eq!((found.identity, found.expires_at), (expected.identity, at(1_000_000)));
+        }
+        let room = GroupName::new("room").unwrap();
+        assert_eq!(store.members(room, None, 9).await.unwrap().len(), 2, "{name}");
+        assert_eq!(store.admit(uses(1_000_000, "jti")).await, Ok(Admitted::CredentialUsed));
+    }
+}
+
+async fn record(path: &Path) {
+    let store = RedbStore::open(path).unwrap();
+    for (number, user) in [(1, "ada"), (2, "bob"), (3, "eve")] {
+        store.admit(lives(&session(number, user, 1_000_000))).await.unwrap();
+    }
+    for number in [1, 3] {
+        let (room, id) = (GroupName::new("room").unwrap(), session(number, "", 0).id);
+        store.join(room, id, GroupLimits::default()).await.unwrap();
+    }
+    store.admit(uses(1_000_000, "jti")).await.unwrap();
+    drop(store);
+    let mut database = Database::open(path).unwrap();
+    while database.compact().unwrap() {}
+}
+
 #[test]
 fn the_file_is_its_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -16,9 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::tables::WriteTables;
 use super::{META, VERSION};
 use crate::domain::group::{GroupLimits, GroupName, Joined};
+use crate::domain::push::Parcel;
 use crate::domain::session::{Farewell, Hold, Session, SessionId};
 use crate::domain::time::{Clock as _, SystemClock, UnixMillis};
 use crate::store::history::{Chronicle, Happened};
+use crate::store::queue::{Kept, QueueLimits};
 use crate::store::{Admission, Admitted, Left, StoreError, Sweep, Swept, Takeover};
 
 /// Bounds the time that one transaction takes, and so what its writes wait.
@@ -40,6 +42,8 @@ pub enum Write {
     Back(Vec<Hold>, u64, Reply<Vec<bool>>),
     Attached(Vec<u64>, UnixMillis, Reply<Vec<u64>>),
     Sweep(Sweep, Reply<Swept>),
+    Keep(Vec<SessionId>, Arc<Parcel>, QueueLimits, UnixMillis, Reply<Vec<Kept>>),
+    TakeKept(Vec<SessionId>, UnixMillis, Reply<Vec<Vec<Parcel>>>),
     Join(GroupName, SessionId, GroupLimits, Reply<Joined>),
     LeaveGroup(GroupName, SessionId, Reply<bool>),
     Stop,
@@ -66,6 +70,10 @@ impl Write {
             Self::Back(holds, worker, reply) => done(tables.back(&holds, worker)?, reply),
             Self::Attached(workers, until, reply) => done(tables.attached(&workers, until)?, reply),
             Self::Sweep(sweep, reply) => done(tables.sweep(sweep)?, reply),
+            Self::Keep(ids, parcel, limits, now, reply) => {
+                done(tables.keep(&ids, &parcel, limits, now)?, reply)
+            }
+            Self::TakeKept(ids, since, reply) => done(tables.take_kept(&ids, since)?, reply),
             Self::Join(group, session, limits, reply) => {
                 done(tables.join(&group, session, limits)?, reply)
             }
@@ -85,6 +93,8 @@ impl Write {
             Self::Back(_, _, reply) => drop(reply.send(Err(error))),
             Self::Attached(_, _, reply) => drop(reply.send(Err(error))),
             Self::Sweep(_, reply) => drop(reply.send(Err(error))),
+            Self::Keep(.., reply) => drop(reply.send(Err(error))),
+            Self::TakeKept(_, _, reply) => drop(reply.send(Err(error))),
             Self::Join(.., reply) => drop(reply.send(Err(error))),
             Self::LeaveGroup(.., reply) => drop(reply.send(Err(error))),
             Self::Stop => {}

@@ -59,7 +59,7 @@ end
 
 -- Takes a session out of every index; its record may be gone already.
 local function forget(id, user, worker)
-  redis.call('DEL', session_key(id))
+  redis.call('DEL', session_key(id), P .. 'q:' .. id)
   leave_all(id)
   redis.call('ZREM', P .. 'sessions', id)
   redis.call('ZREM', P .. 'away', id)

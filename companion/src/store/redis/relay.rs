@@ -131,8 +131,8 @@ fn letter(bytes: &[u8]) -> Result<Letter, StoreError> {
     let reference = envelope.reference;
     if let Some(receipt) = envelope.receipt {
         let Receipt { delivered, gone, slow, refused, unconfirmed, reason } = receipt;
-        let away = 0;
-        let outcome = Outcome { delivered, away, gone, slow, refused, unconfirmed, reason };
+        let known = Outcome { delivered, gone, slow, refused, unconfirmed, ..Outcome::default() };
+        let outcome = Outcome { reason, ..known };
         return Ok(Letter::Receipt { reference, outcome });
     }
     let (ids, []) = envelope.sessions.as_chunks::<16>() else {

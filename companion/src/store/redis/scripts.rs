@@ -14,6 +14,7 @@ use crate::domain::same_user::{Bound, Over};
 use crate::domain::session::{Farewell, Hold, HoldNumber, SessionId};
 use crate::domain::sessions::Whom;
 use crate::domain::time::UnixMillis;
+use crate::store::queue::QueueLimits;
 use crate::store::{Admission, EXPIRED, GIVEN_UP, StoreError, Sweep, Takeover, record};
 
 /// How many events are kept: as many kicks as happen while a replica is away. Whoever was away
@@ -37,6 +38,8 @@ pub struct Scripts {
     attached: Arc<Script>,
     sweep: Arc<Script>,
     announce: Arc<Script>,
+    keep: Arc<Script>,
+    take_kept: Arc<Script>,
     group_join: Arc<Script>,
     group_leave: Arc<Script>,
 }
@@ -66,6 +69,8 @@ impl Scripts {
             attached: script(include_str!("attached.lua")),
             sweep: script(include_str!("sweep.lua")),
             announce: script(include_str!("announce.lua")),
+            keep: script(include_str!("keep.lua")),
+            take_kept: script(include_str!("take_kept.lua")),
             group_join: script(include_str!("group_join.lua")),
             group_leave: script(include_str!("group_leave.lua")),
         })
@@ -94,9 +99,8 @@ impl Scripts {
         let call = self.call(&self.admit)?.with(now.to_string());
         let call = match credential {
             Some(credential) => {
-                let bytes = credential.as_bytes();
-                let expires = bytes.first_chunk().map_or(0, |time| u64::from_be_bytes(*time));
-                call.with(hex(bytes)).with(UnixMillis(expires).after(LATE).0.to_string())
+                let expires = credential.expires().after(LATE);
+                call.with(hex(credential.as_bytes())).with(expires.0.to_string())
             }
             None => call.with("").with("0"),
         };
@@ -173,6 +177,24 @@ impl Scripts {
         let whom = serde_json::to_string(whom).map_err(|error| StoreError(error.to_string()))?;
         let call = self.call(&self.announce)?.with(whom);
         Ok(call.with(farewell.reason.as_str()).with(farewell.code.to_string()))
+    }
+
+    pub fn keep(
+        &self,
+        ids: &[SessionId],
+        entry: Vec<u8>,
+        limits: QueueLimits,
+        now: UnixMillis,
+    ) -> Result<Call, StoreError> {
+        let QueueLimits { pushes, bytes, age } = limits;
+        let call = self.call(&self.keep)?.with(now.0.to_string()).with(age.as_millis().to_string());
+        let call = call.with(pushes.to_string()).with(bytes.to_string()).with(entry);
+        Ok(ids.iter().fold(call, |call, id| call.with(id.to_string())))
+    }
+
+    pub fn take_kept(&self, ids: &[SessionId]) -> Result<Call, StoreError> {
+        let call = self.call(&self.take_kept)?;
+        Ok(ids.iter().fold(call, |call, id| call.with(id.to_string())))
     }
 
     pub fn group_join(
