@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::login::{bare_handshakes, logins};
+use crate::crowd::{self, Plan};
+use crate::login::{bare_handshakes, bare_resumes, kick, logins, resumes};
+use crate::process::{cpu, own_cpu};
 use crate::report::{Findings, Logins, verdicts};
 use crate::run::{Pace, Row, Shape, idle_memory, measure, measure_heartbeats};
 use crate::scenario::{self, Parts, Running, Scenario, Servers, Speaks, Through};
@@ -39,7 +41,7 @@ pub struct Options {
     /// A small round, in less than five minutes
     #[arg(long)]
     quick: bool,
-    /// Only these scenarios, and of the further parts only those named: idle, logins,
+    /// Only these scenarios, and of the further parts only those named: idle, logins, companion,
     /// connections, commands, heartbeats
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     only: Vec<String>,
@@ -70,13 +72,20 @@ pub struct Options {
     companion: Option<PathBuf>,
 }
 
+/// Sessions that the companion is measured with.
+const CROWD: u64 = 1_000_000;
+const CROWD_QUICK: u64 = 200_000;
+/// Connections of a proxy of which one is kicked.
+const KICKED: usize = 8000;
 /// What is measured besides the grid.
 const IDLE: &str = "idle";
 const LOGINS: &str = "logins";
+const COMPANION: &str = "companion";
 const SCALING_CONNECTIONS: &str = "connections";
 const SCALING_COMMANDS: &str = "commands";
 const HEARTBEATS: &str = "heartbeats";
-const PARTS: [&str; 5] = [IDLE, LOGINS, SCALING_CONNECTIONS, SCALING_COMMANDS, HEARTBEATS];
+const PARTS: [&str; 6] =
+    [IDLE, LOGINS, COMPANION, SCALING_CONNECTIONS, SCALING_COMMANDS, HEARTBEATS];
 
 /// Runs the benchmark and prints what it found. Called from the project's root.
 pub fn run(options: &Options) -> Result<()> {
@@ -185,6 +194,7 @@ impl<'a> Bench<'a> {
             match part {
                 IDLE => self.idle(findings)?,
                 LOGINS => self.logins(findings)?,
+                COMPANION => self.companion(findings)?,
                 SCALING_CONNECTIONS => self.connections(findings)?,
                 HEARTBEATS => self.heartbeats(findings)?,
                 _ => self.commands(findings)?,
@@ -243,10 +253,35 @@ impl<'a> Bench<'a> {
         let visitors = self.servers.visitors()?;
         logins(&running, visitors, self.pace.warm_up)?;
         for _ in 0..self.pace.rounds {
-            let bare = bare_handshakes(self.pace.measure)?;
-            let meshgate = logins(&running, visitors, self.pace.measure)?;
-            findings.logins.push(Logins { bare, meshgate });
+            let pace = self.pace.measure;
+            let costs = || -> Result<Duration> {
+                let servers = running.proxies().chain([&self.servers.companion()?.process]);
+                Ok(cpu(servers)? + own_cpu()?)
+            };
+            findings.logins.push(Logins::of(
+                costs,
+                || bare_handshakes(pace),
+                || logins(&running, visitors, pace),
+            )?);
+            findings.resumes.push(Logins::of(
+                costs,
+                || bare_resumes(pace),
+                || resumes(&running, visitors, pace),
+            )?);
         }
+        let most = (machine::open_files().saturating_sub(OTHER_FILES) / 2) as usize;
+        findings.kick = Some(kick(&running, self.servers.companion()?, KICKED.min(most))?);
+        Ok(())
+    }
+
+    /// The companion alone, with as many sessions as it is made for.
+    fn companion(&self, findings: &mut Findings) -> Result<()> {
+        let sessions = if self.options.quick { CROWD_QUICK } else { CROWD };
+        let (rounds, measure) = (self.pace.rounds, self.pace.measure);
+        let plan = Plan { rounds, measure, sessions };
+        let (tickets, crowd) = crowd::measure(&self.parts.companion, plan)?;
+        findings.tickets = tickets;
+        findings.crowd = Some(crowd);
         Ok(())
     }
 

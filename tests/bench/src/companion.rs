@@ -13,7 +13,9 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bytes::BytesMut;
 use hmac::{Hmac, KeyInit, Mac};
-use meshgate_client::{Credential, Frame, Handshake, LoginReply, NoiseServer, Seal, command};
+use meshgate_client::{
+    Credential, Frame, Handshake, LoginReply, NoiseServer, ResumeToken, Seal, command,
+};
 use serde_json::json;
 use sha2::Sha256;
 
@@ -21,7 +23,7 @@ use crate::load::connect;
 use crate::process::{PATIENCE, Process};
 
 pub const AUDIENCE: &str = "bench";
-const LAYOUT: &str = "game";
+pub const LAYOUT: &str = "game";
 const NOISE: &str = "Noise_NK_25519_ChaChaPoly_BLAKE2s";
 const NOISE_KEY_ID: &str = "k1";
 const TICKET_KEY_ID: &str = "t1";
@@ -32,8 +34,12 @@ const TICKET_LIFE: u64 = 3600;
 pub struct Companion {
     pub process: Process,
     pub address: SocketAddr,
+    /// Where services call.
+    pub app: SocketAddr,
+    /// Where operators call.
+    pub admin: SocketAddr,
     pub visitors: Visitors,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Logs users in, each with a ticket of its own.
@@ -56,9 +62,11 @@ impl Companion {
         };
         let noise_file = key("noise.json", NOISE_KEY_ID, "noise", &noise.private)?;
         let ticket_file = key("ticket.json", TICKET_KEY_ID, "ticket-hmac", &ticket_key)?;
+        let (app, admin) = (free_address()?, free_address()?);
         let mut command = Command::new(binary);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "error"])
+            .args(["--app-listen", &app.to_string(), "--admin-listen", &admin.to_string()])
             .arg("--store")
             .arg(folder.path().join("store.redb"))
             .arg("--noise-key")
@@ -75,13 +83,22 @@ impl Companion {
         };
         let ticket_key = ticket_key.try_into().ok().context("a key has 32 bytes")?;
         let visitors = Visitors { server, ticket_key, count: Arc::default() };
-        Ok(Self { process, address, visitors, _folder: folder })
+        Ok(Self { process, address, app, admin, visitors, folder })
+    }
+
+    /// Bytes of its store on the disk.
+    pub fn disk(&self) -> io::Result<u64> {
+        Ok(std::fs::metadata(self.folder.path().join("store.redb"))?.len())
     }
 }
 
 impl Visitors {
     /// A ticket for a user who was never here (`companion/src/domain/ticket.rs` has the form).
     pub fn ticket(&self) -> Credential {
+        Credential::Ticket(self.ticket_text())
+    }
+
+    pub fn ticket_text(&self) -> String {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let payload = json!({
@@ -99,7 +116,7 @@ impl Visitors {
         // A MAC takes keys of any length.
         let mac = Hmac::<Sha256>::new_from_slice(&self.ticket_key).expect("a key");
         let signature = mac.chain_update(&signed).finalize().into_bytes();
-        Credential::Ticket(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
     /// Logs in as soon as the filter has reached the companion.
@@ -114,10 +131,22 @@ impl Visitors {
         }
     }
 
+    /// Comes back by Noise; gives the server's reply. The token stays good until a frame follows.
+    pub fn resume(&self, stream: &mut TcpStream, token: &ResumeToken) -> io::Result<LoginReply> {
+        let started = Handshake::resume(&self.server, token).map_err(io::Error::other)?;
+        Ok(Self::shake_hands(stream, started)?.0)
+    }
+
     /// Logs a new user in by Noise; gives the client's seal and the server's.
     pub fn login(&self, stream: &mut TcpStream) -> io::Result<(LoginReply, Seal, Seal)> {
-        let (handshake, body) =
-            Handshake::start(&self.server, &self.ticket()).map_err(io::Error::other)?;
+        let started = Handshake::start(&self.server, &self.ticket()).map_err(io::Error::other)?;
+        Self::shake_hands(stream, started)
+    }
+
+    fn shake_hands(
+        stream: &mut TcpStream,
+        (handshake, body): (Handshake, Vec<u8>),
+    ) -> io::Result<(LoginReply, Seal, Seal)> {
         io::Write::write_all(stream, &Frame::request(command::LOGIN, 0, body).encode())?;
         let mut received = BytesMut::zeroed(0);
         loop {
@@ -135,4 +164,9 @@ impl Visitors {
             }
         }
     }
+}
+
+/// Where nobody listens now.
+fn free_address() -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

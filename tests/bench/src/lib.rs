@@ -18,6 +18,8 @@ pub mod bench;
 pub mod bridge;
 pub mod chart;
 pub mod companion;
+pub mod crowd;
+pub mod echo;
 pub mod envoy;
 pub mod grpc_client;
 pub mod grpc_server;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use meshgate_bench::grpc_server::GrpcServer;
 use meshgate_bench::process::stop_on_signals;
-use meshgate_bench::{bench, bridge};
+use meshgate_bench::{bench, bridge, echo};
 use meshgate_game::private::Server;
 use meshgate_game::reactor::Reactor;
 use tokio::net::TcpListener;
@@ -33,6 +33,9 @@ enum Part {
     /// Echoes gRPC calls.
     #[command(hide = true)]
     ServeGrpc,
+    /// Echoes gRPC calls as tonic does.
+    #[command(hide = true)]
+    ServeEcho,
     /// Turns private frames into gRPC calls.
     #[command(hide = true)]
     Bridge {
@@ -63,8 +66,14 @@ fn main() -> Result<()> {
                 reactor.turn(&mut GrpcServer, None)?;
             }
         }
+        Some(Part::ServeEcho) => serve_echo(),
         Some(Part::Bridge { upstream }) => serve_bridge(upstream),
     }
+}
+
+#[tokio::main]
+async fn serve_echo() -> Result<()> {
+    echo::serve().await
 }
 
 #[tokio::main(flavor = "current_thread")]

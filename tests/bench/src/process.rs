@@ -92,14 +92,7 @@ impl Process {
     /// Time that the process's threads have spent on a core, kernel time included. From
     /// `schedstat` (nanoseconds); `stat` counts in hundredths of a second.
     pub fn cpu(&self) -> Result<Duration> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
-            let path = task?.path().join("schedstat");
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let ran = text.split_ascii_whitespace().next().context("an empty schedstat")?;
-            nanos += ran.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu_of(self.id())
     }
 
     /// Bytes of its own memory, without mapped files.
@@ -130,4 +123,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The CPU time of several processes.
 pub fn cpu<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Result<Duration> {
     processes.into_iter().map(Process::cpu).sum()
+}
+
+/// This program's own, with the threads that have ended: hundredths of a second.
+pub fn own_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = text.rsplit_once(')').context("a strange stat")?;
+    // After the name: user time is the 12th field, system time the 13th.
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+fn cpu_of(id: u32) -> Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        let path = task?.path().join("schedstat");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let ran = text.split_ascii_whitespace().next().context("an empty schedstat")?;
+        nanos += ran.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanos))
 }

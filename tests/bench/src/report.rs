@@ -1,7 +1,12 @@
 //! What the figures say: a table of ratios with their spread, and the targets.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
+use crate::crowd::{Crowd, Tickets};
+use crate::login::Kick;
 use crate::run::{Row, Shape};
 use crate::scenario::{
     DIRECT, EGRESS, EGRESS_DIRECT, ENVOY_GRPC, ENVOY_TCP, LOOPBACK, RELAY, ROUTED, SEALED,
@@ -15,6 +20,11 @@ pub struct Findings {
     /// Bytes of an idle connection, by scenario, one figure for each try.
     pub idle: Vec<(String, Vec<f64>)>,
     pub logins: Vec<Logins>,
+    /// Likewise, of those who come back.
+    pub resumes: Vec<Logins>,
+    pub kick: Option<Kick>,
+    pub tickets: Vec<Tickets>,
+    pub crowd: Option<Crowd>,
     /// Calls spread over more and more connections.
     pub connections: Vec<Row>,
     /// Calls spread over more and more commands.
@@ -28,6 +38,30 @@ pub struct Findings {
 pub struct Logins {
     pub bare: f64,
     pub meshgate: f64,
+    /// Processor time of one, of all who take part, in microseconds: what else runs on the machine
+    /// does not change it much.
+    pub bare_cpu_us: f64,
+    pub meshgate_cpu_us: f64,
+}
+
+impl Logins {
+    /// One after the other; `costs` is the time that all have had so far.
+    pub fn of(
+        costs: impl Fn() -> Result<Duration>,
+        bare: impl FnOnce() -> Result<f64>,
+        meshgate: impl FnOnce() -> Result<f64>,
+    ) -> Result<Self> {
+        let timed = |rate: Result<f64>, before: Duration, began: Instant| -> Result<(f64, f64)> {
+            let (rate, spent) = (rate?, costs()? - before);
+            let count = rate * began.elapsed().as_secs_f64();
+            Ok((rate, spent.as_secs_f64() * 1e6 / count.max(1.0)))
+        };
+        let (before, began) = (costs()?, Instant::now());
+        let (bare, bare_cpu_us) = timed(bare(), before, began)?;
+        let (before, began) = (costs()?, Instant::now());
+        let (meshgate, meshgate_cpu_us) = timed(meshgate(), before, began)?;
+        Ok(Self { bare, meshgate, bare_cpu_us, meshgate_cpu_us })
+    }
 }
 
 /// The median of several rounds, and how far they lie apart.
@@ -202,6 +236,50 @@ impl Findings {
             let _ = writeln!(text, "\nNoise logins a second\n");
             let _ = writeln!(text, "  {:26} {}", "bare handshakes", show(bare, 0));
             let _ = writeln!(text, "  {:26} {}", "through MeshGate", show(meshgate, 0));
+            if let (Some(bare), Some(meshgate)) =
+                (logins(|l| l.bare_cpu_us), logins(|l| l.meshgate_cpu_us))
+            {
+                let (bare, meshgate) = (show(bare, 0), show(meshgate, 0));
+                let _ = writeln!(text, "  CPU µs: bare {bare}, all who take part {meshgate}");
+            }
+        }
+        let resumes = |figure: fn(&Logins) -> f64| Spread::of(self.resumes.iter().map(figure));
+        if let (Some(bare), Some(meshgate)) = (resumes(|l| l.bare), resumes(|l| l.meshgate)) {
+            let _ = writeln!(text, "\nNoise resumes a second\n");
+            let _ = writeln!(text, "  {:26} {}", "bare handshakes", show(bare, 0));
+            let _ = writeln!(text, "  {:26} {}", "through MeshGate", show(meshgate, 0));
+            if let (Some(bare), Some(meshgate)) =
+                (resumes(|l| l.bare_cpu_us), resumes(|l| l.meshgate_cpu_us))
+            {
+                let (bare, meshgate) = (show(bare, 0), show(meshgate, 0));
+                let _ = writeln!(text, "  CPU µs: bare {bare}, all who take part {meshgate}");
+            }
+        }
+        let tickets = |figure: fn(&Tickets) -> f64| Spread::of(self.tickets.iter().map(figure));
+        if let (Some(echo), Some(meshgate)) = (tickets(|t| t.echo), tickets(|t| t.meshgate)) {
+            let _ = writeln!(text, "\nticket logins a second, at the companion\n");
+            let _ = writeln!(text, "  {:26} {}", "a bare echo of tonic", show(echo, 0));
+            let _ = writeln!(text, "  {:26} {}", "logins", show(meshgate, 0));
+        }
+        if let Some(crowd) = &self.crowd {
+            let _ = writeln!(text, "\na companion with {} sessions\n", crowd.sessions);
+            let _ = writeln!(
+                text,
+                "  memory {:.0} B each, disk {:.0} B each",
+                crowd.memory, crowd.disk
+            );
+            let _ = writeln!(text, "  p99 of a lookup {:.0} µs", crowd.lookup_p99_us);
+            let _ = writeln!(text, "  p99 of a kick, to its worker: {:.2} ms", crowd.kick_p99_ms);
+            let _ = writeln!(text, "  words to workers that hold nothing: {}", crowd.overheard);
+        }
+        if let Some(kick) = &self.kick {
+            let _ = writeln!(
+                text,
+                "\nkick to goodbye, over a proxy with {} connections\n",
+                kick.connections
+            );
+            let _ =
+                writeln!(text, "  median {:.2} ms, at most {:.2} ms", kick.median_ms, kick.most_ms);
         }
         if !self.connections.is_empty() {
             let _ = writeln!(text, "\nCPU µs per call, 64 calls in flight over N connections\n");
@@ -290,8 +368,31 @@ impl Findings {
             let found = self.relation((SEALED.name, direct), Shape::BUSY, size, more);
             add(&format!("sealed frames over plain, {size} B"), limit, true, " µs", found);
         }
-        let logins = self.logins.iter().map(|logins| logins.meshgate / logins.bare * 100.0);
-        add("logins of bare handshakes", 60.0, false, "%", Spread::of(logins));
+        let share = |logins: &Logins| logins.bare_cpu_us / logins.meshgate_cpu_us * 100.0;
+        let logins = Spread::of(self.logins.iter().map(share));
+        add("logins of bare handshakes, by CPU", 60.0, false, "%", logins);
+        let resumes = Spread::of(self.resumes.iter().map(share));
+        add("resumes of bare handshakes, by CPU", 60.0, false, "%", resumes);
+        let tickets = self.tickets.iter().map(|tickets| tickets.meshgate / tickets.echo);
+        add("ticket logins of a bare echo", 1.0 / 3.0, false, "×", Spread::of(tickets));
+        let kick = self.kick.iter().map(|kick| kick.most_ms);
+        add("kick to goodbye", 50.0, true, " ms", Spread::of(kick));
+        if let Some(crowd) = &self.crowd {
+            let sessions = crowd.sessions;
+            let mut add = |what: &str, limit, unit, found| {
+                add(
+                    &format!("{what}, {sessions} sessions"),
+                    limit,
+                    true,
+                    unit,
+                    Spread::of([found]),
+                );
+            };
+            add("memory of a session", 600.0, " B", crowd.memory);
+            add("disk of a session", 1000.0, " B", crowd.disk);
+            add("p99 of a lookup", 1000.0, " µs", crowd.lookup_p99_us);
+            add("words that do not concern a worker", 0.0, "", crowd.overheard as f64);
+        }
         for name in [DIRECT.name, ROUTED.name] {
             let what = format!("{name}: growth over connections, of envoy-tcp's");
             add(&what, 1.2, true, "×", self.growth_over_connections(name));

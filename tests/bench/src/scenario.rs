@@ -138,7 +138,7 @@ impl Servers {
         })
     }
 
-    fn companion(&self) -> Result<&Companion> {
+    pub fn companion(&self) -> Result<&Companion> {
         self.companion.as_ref().context("no companion was started")
     }
 
