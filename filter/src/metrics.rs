@@ -83,6 +83,8 @@ pub enum Labelled {
     LimitsHit,
     /// Pushes of the companion that did not leave, by reason.
     PushesDropped,
+    /// Clients that were asked to leave and come back, by the reason: who wanted it.
+    AskedToLeave,
 }
 
 impl Labelled {
@@ -94,6 +96,7 @@ impl Labelled {
             Self::UpstreamErrors => ("meshgate.upstream_errors_total", "kind"),
             Self::LimitsHit => ("meshgate.limits_hit_total", "limit"),
             Self::PushesDropped => ("meshgate.pushes_dropped_total", "reason"),
+            Self::AskedToLeave => ("meshgate.asked_to_leave_total", "reason"),
         }
     }
 }

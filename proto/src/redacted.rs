@@ -75,6 +75,7 @@ impl Debug for push::Command {
         match self {
             Self::Number(number) => Debug::fmt(number, f),
             Self::Name(name) => Debug::fmt(name, f),
+            Self::Leave(leave) => Debug::fmt(leave, f),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::transcode::wrapped;
 use crate::worker::Worker;
 
 use super::calls::Call;
+use super::closing::LastWord;
 use super::order::Held;
 use super::streams::write_message;
 use super::{Bridge, Upstream};
@@ -26,6 +27,7 @@ impl Bridge {
         let terms = Rc::clone(&self.terms);
         let mut input = data;
         loop {
+            let is_parting = self.is_parting();
             match self.leg.poll(&mut input) {
                 Ok(Some(Event::Message { token, message, .. })) => {
                     let Some(call) = self.calls.get_mut(token) else { continue };
@@ -48,6 +50,9 @@ impl Bridge {
                 Ok(Some(Event::End { token, code: Code::Ok, .. })) => {
                     self.succeed_call(now, token, worker)
                 }
+                Ok(Some(Event::End { token, processed: false, .. })) if is_parting => {
+                    self.forgo_call(now, token, worker);
+                }
                 Ok(Some(Event::End { token, code, message, .. })) => {
                     let status = Status::new(code, message);
                     self.end_call(now, token, status, worker);
@@ -55,6 +60,7 @@ impl Bridge {
                 Ok(Some(Event::BellAnswered)) => self.bell.answered(),
                 Ok(Some(Event::GoingAway)) => {
                     worker.metrics.count(Labelled::UpstreamErrors, "goaway");
+                    self.service_leaves(now, worker);
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -358,7 +364,8 @@ impl Bridge {
         // 0 is for none; and who cannot be told a number is told that of ABORTED.
         let number = Some(i64::from(code))
             .filter(|code| *code != 0 && self.terms.config.layout.fits_status(*code));
-        self.leave_with(now, "kicked", Status::new(Code::Aborted, reason), number, worker);
+        let word = LastWord { number, ..LastWord::default() };
+        self.leave_with(now, "kicked", Status::new(Code::Aborted, reason), word, worker);
     }
 
     /// The session is live: remembered for its end.

@@ -9,6 +9,7 @@ use crate::protocol::layout::{FrameSeal, Push};
 use crate::time::Moment;
 use crate::worker::Worker;
 
+use super::leaving::Return;
 use super::{Bridge, Upstream};
 
 /// On the way to the end.
@@ -50,6 +51,15 @@ impl Closing {
     }
 }
 
+/// What a goodbye says besides its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastWord<'a> {
+    /// A number of the game's own, in the place of the status.
+    pub number: Option<i64>,
+    /// The client shall come back.
+    pub back: Option<Return<'a>>,
+}
+
 impl Bridge {
     /// Ends the connection: calls in flight fail, the client is told why if the configuration
     /// has a goodbye command, and then the connection closes. `reason` is for log and metrics.
@@ -60,16 +70,16 @@ impl Bridge {
         status: Status,
         worker: &mut Worker,
     ) {
-        self.leave_with(now, reason, status, None, worker);
+        self.leave_with(now, reason, status, LastWord::default(), worker);
     }
 
-    /// The same, with a number of the game's own in the place of the goodbye's status.
+    /// The same, with a goodbye that says more.
     pub(super) fn leave_with(
         &mut self,
         now: Moment,
         reason: &'static str,
         status: Status,
-        number: Option<i64>,
+        word: LastWord<'_>,
         worker: &mut Worker,
     ) {
         if self.closing.is_some() {
@@ -81,8 +91,7 @@ impl Bridge {
             self.fail_call(now, token, status.clone(), worker);
         }
         self.session_over(worker);
-        let number = number.unwrap_or_else(|| self.terms.config.statuses.private(status.code));
-        self.say_goodbye(number, &status.message, worker);
+        self.say_goodbye(&status, word, worker);
         self.close_after_last_word(now);
     }
 
@@ -118,16 +127,19 @@ impl Bridge {
         self.closing = Some(Closing::Now);
     }
 
-    fn say_goodbye(&mut self, status: i64, text: &str, worker: &mut Worker) {
+    pub(super) fn say_goodbye(&mut self, status: &Status, word: LastWord<'_>, worker: &mut Worker) {
         let terms = Rc::clone(&self.terms);
         let config = &terms.config;
         let Some(command) = &config.session.goodbye else { return };
+        let head = word.back.map(|back| back.head());
+        let head = head.as_ref().map_or(&[][..], |head| head);
+        let address = word.back.map_or("", |back| back.address);
         let push = Push {
             command: command.borrow(),
             sequence: 0,
-            status,
+            status: word.number.unwrap_or_else(|| config.statuses.private(status.code)),
             error: true,
-            body: &[text.as_bytes()],
+            body: &[status.message.as_bytes(), head, address.as_bytes()],
             compress: false,
         };
         let seal = self.session.sealer().map(|sealer| sealer as &mut dyn FrameSeal);

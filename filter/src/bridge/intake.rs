@@ -131,7 +131,8 @@ impl Bridge {
         frame: &Frame<'_>,
         worker: &mut Worker,
     ) -> Step {
-        if self.session.is_waiting() || self.finds_its_stream_full(terms, frame) {
+        let is_parting = self.is_parting() && !self.session.is_coming();
+        if self.session.is_waiting() || is_parting || self.finds_its_stream_full(terms, frame) {
             return Step::Wait;
         }
         if self.session.expects_sealed() {
@@ -223,7 +224,9 @@ impl Bridge {
             return;
         }
         self.live(worker);
-        let Some(Parked { raw, body }) = self.parked.take() else { return };
+        let Some(Parked { raw, body }) = self.parked.take().filter(|_| !self.is_parting()) else {
+            return;
+        };
         let terms = Rc::clone(&self.terms);
         if let Ok(Decoded::Frame(mut frame)) = terms.config.layout.decode(&raw, raw.len()) {
             frame.body = &body;

@@ -17,6 +17,7 @@ mod client_streams;
 mod closing;
 mod forward;
 mod intake;
+mod leaving;
 mod leg;
 mod order;
 mod output;
@@ -44,6 +45,7 @@ use bell::Bell;
 pub(crate) use calls::Calls;
 pub(crate) use closing::Closing;
 use intake::Parked;
+use leaving::Leaving;
 use leg::{Carried, Leg};
 use order::Order;
 pub(crate) use output::HalfClose;
@@ -103,6 +105,7 @@ pub struct Bridge {
     /// The client half-closed; passed on when its calls are through.
     half_closed: HalfClose,
     closing: Option<Closing>,
+    leaving: Option<Leaving>,
     /// The client has sent something, so that the doorbell can be reached.
     heard: bool,
     heard_at: Moment,
@@ -142,6 +145,7 @@ impl Bridge {
             paused: false,
             half_closed: HalfClose::No,
             closing: None,
+            leaving: None,
             heard: false,
             heard_at: now,
             partial_since: None,
@@ -186,6 +190,7 @@ impl Bridge {
             self.session.deadline(),
             self.partial_since.map(|since| since.after(partial)),
             self.closing.as_ref().and_then(Closing::deadline),
+            self.leaving.as_ref().map(Leaving::deadline),
             self.silence().map(|(silence, _)| self.heard_at.after(silence)),
         ]
         .into_iter()
@@ -222,6 +227,7 @@ impl Bridge {
         }
         self.reach_server(now);
         let mut taken = self.take_in(now, data, worker);
+        self.go_on_leaving(now, worker);
         self.ring(now, worker);
         self.wrap_up(worker);
         if !self.upstream_output().is_empty() || self.wants_resume() {
@@ -247,8 +253,10 @@ impl Bridge {
             } else {
                 let text = "the service closed the connection";
                 let status = Status::new(Code::Unavailable, text);
-                self.leave(now, "upstream_closed", status, worker);
+                self.leave_for_return(now, "upstream_closed", status, None, worker);
             }
+        } else if self.leaving.is_some() {
+            self.go_on_leaving(now, worker);
         } else if self.leg.is_draining() && self.calls.is_empty() {
             self.leave(
                 now,
@@ -277,6 +285,7 @@ impl Bridge {
             }
             Outcome::Kick { reason, code } => self.kicked(now, reason, code, worker),
         }
+        self.go_on_leaving(now, worker);
         self.ring(now, worker);
         self.wrap_up(worker);
     }
@@ -289,6 +298,7 @@ impl Bridge {
         }
         if self.bell.is_overdue(now) && !matches!(self.closing, Some(Closing::Now)) {
             worker.metrics.count(Labelled::UpstreamErrors, "bell_unanswered");
+            self.session_over(worker);
             self.close_silently("bell_unanswered");
         }
         self.look_after_server(now, worker);
@@ -314,6 +324,7 @@ impl Bridge {
             let status = Status::new(Code::DeadlineExceeded, "nothing came for too long");
             self.leave(now, reason, status, worker);
         }
+        self.go_on_leaving(now, worker);
         self.ring(now, worker);
         self.wrap_up(worker);
     }

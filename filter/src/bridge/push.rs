@@ -19,13 +19,19 @@ use crate::session::Session;
 use crate::time::Moment;
 use crate::worker::Worker;
 
-use super::{Bridge, HalfClose, Terms, Upstream};
+use super::{Bridge, Terms};
 
 impl Bridge {
     /// Takes a push for this client. Its ticket is reported on now, or when its frame has left.
     pub fn handle_push(&mut self, now: Moment, delivery: &Delivery, worker: &mut Worker) {
         self.lend(worker);
         let terms = Rc::clone(&self.terms);
+        if let PushCommand::Leave(leave) = &delivery.push.command {
+            let outcome = self.ask_to_leave(now, leave, worker);
+            worker.link.pushed(delivery.ticket, outcome);
+            self.ring(now, worker);
+            return self.wrap_up(worker);
+        }
         match self.judge_push(&terms, &delivery.push) {
             Ok(()) => self.queue_push(&terms, delivery, worker),
             Err(why) => report_dropped(delivery.ticket, why, worker),
@@ -35,12 +41,7 @@ impl Bridge {
     }
 
     fn judge_push(&mut self, terms: &Terms, push: &Push) -> Result<(), NotPushed> {
-        // After a half-close no bell can be rung, and before a login nobody is pushed to.
-        let hears = self.session.is_established()
-            && self.closing.is_none()
-            && self.upstream == Upstream::Open
-            && self.half_closed == HalfClose::No;
-        if !hears {
+        if !self.hears() {
             return Err(NotPushed::Gone);
         }
         let judged = push.judged.get_or_init(|| judge(terms, &push.command));
@@ -181,6 +182,7 @@ fn judge(terms: &Terms, command: &PushCommand) -> Judged {
             CommandSpec::Number((*number).into()).resolve(config.command_shape)
         }
         PushCommand::Text(text) => resolve_text(text, config.command_shape),
+        PushCommand::Leave(_) => return refused("it is no frame"),
     };
     match resolved {
         Ok(command) if pushes.allows(command.borrow()) => {

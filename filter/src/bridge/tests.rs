@@ -4,6 +4,7 @@
 mod arrivals;
 mod client_streams;
 mod ends;
+mod leaving;
 mod logins;
 mod ordered;
 mod pressure;

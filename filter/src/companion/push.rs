@@ -12,6 +12,7 @@
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use meshgate_proto::edge::v1 as edge;
 
@@ -47,6 +48,23 @@ pub struct Prepared {
 pub enum PushCommand {
     Number(i64),
     Text(String),
+    /// No command: clients are asked to leave.
+    Leave(Leave),
+}
+
+/// Asks clients to go, and to come back elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Only those of this service, by its cluster's name; empty: any.
+    pub service: String,
+    /// Goes to the client.
+    pub reason: String,
+    /// Over how long clients are spread.
+    pub spread: Duration,
+    /// How long each is served on after its time has come.
+    pub within: Duration,
+    /// Where to; empty: as the listener's configuration says.
+    pub address: String,
 }
 
 /// Why a push does not leave.

@@ -1,13 +1,16 @@
 //! The messages of `meshgate.edge.v1`, made and checked.
 
+use std::time::Duration;
+
 use meshgate_proto::edge::v1 as edge;
 use prost::Message;
 use zeroize::Zeroize;
 
+use crate::config::drain::MAX_ADDRESS;
 use crate::session::login::{Accepted, Hold, Mode, Refusal, SessionId};
 use crate::session::seal::{TrafficKey, TrafficKeys};
 
-use super::push::{MAX_BODY, MAX_SESSIONS, Push, PushCommand};
+use super::push::{Leave, MAX_BODY, MAX_SESSIONS, Push, PushCommand};
 use super::{CONTRACT, LoginRequest, MAX_MESSAGE, MAX_NAME, MAX_TEXT};
 
 /// A name that the companion takes: not empty, not too long, without control characters.
@@ -33,6 +36,7 @@ pub(super) fn hello<'a>(
         drains: true,
         takes_pushes: true,
         takes_cookies: true,
+        asks_to_leave: true,
     }))
 }
 
@@ -193,12 +197,28 @@ fn push(push: edge::Push) -> Result<Incoming, &'static str> {
     let command = match push.command {
         Some(edge::push::Command::Number(number)) => PushCommand::Number(number),
         Some(edge::push::Command::Name(name)) => PushCommand::Text(name),
+        Some(edge::push::Command::Leave(leave)) => PushCommand::Leave(self::leave(leave)?),
         None => return Err("a push without a command"),
     };
     Ok(Incoming::Push {
         reference: push.r#ref,
         sessions: ids.iter().filter_map(|id| SessionId::from_slice(id)).collect(),
         push: Push::new(command, push.body),
+    })
+}
+
+fn leave(leave: edge::Leave) -> Result<Leave, &'static str> {
+    let is_letter = |byte: u8| (b'!'..=b'~').contains(&byte);
+    if leave.address.len() > MAX_ADDRESS || !leave.address.bytes().all(is_letter) {
+        return Err("an address that is none");
+    }
+    let millis = |millis: u32| Duration::from_millis(millis.into());
+    Ok(Leave {
+        service: leave.service,
+        reason: cut(leave.reason).replace('\0', "?"),
+        spread: millis(leave.spread_ms),
+        within: millis(leave.within_ms),
+        address: leave.address,
     })
 }
 

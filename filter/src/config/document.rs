@@ -3,6 +3,7 @@
 use super::Config;
 use super::command::CommandShape;
 use super::commands::{Defaults, Entry, Otherwise};
+use super::drain::DrainSpec;
 use super::egress;
 use super::faults::Faults;
 use super::identity::IdentitySpec;
@@ -52,7 +53,8 @@ fn by_direction() -> [serde_json::Value; 3] {
             "then": {
                 "properties": {
                     "session": false, "heartbeat": false, "companion": false, "upstream": false,
-                    "otherwise": false, "identity": false, "push": false, "server": own
+                    "otherwise": false, "identity": false, "push": false, "drain": false,
+                    "server": own
                 }
             },
             "else": { "required": ["session"] }
@@ -103,6 +105,9 @@ object! {
         /// What services may push to clients through the companion, without a stream to them.
         /// Without it no push is taken.
         pub push: Option<Attempt<PushSpec>>,
+        /// How clients are asked to leave, when their service or this proxy goes away, and to come
+        /// back. Without it they are not asked.
+        pub drain: Option<Attempt<DrainSpec>>,
         /// The companion that decides logins and keeps sessions. Needed for the session modes
         /// `ticket` and `noise`.
         pub companion: Option<Attempt<CompanionSpec>>,
@@ -252,6 +257,10 @@ impl Document {
             };
             faults.under("push", |faults| push.compile(around, faults))
         });
+        let drain = self.drain.filter(|_| !to_server).and_then(|drain| drain.0).map(|drain| {
+            let says_goodbye = session.goodbye.is_some();
+            faults.under("drain", |faults| drain.compile(says_goodbye, faults))
+        });
         let reserved = [
             ("server.login.command", server_frame(|server| server.login.as_ref())),
             ("server.heartbeat.command", server_frame(|server| server.heartbeat.as_ref())),
@@ -290,6 +299,7 @@ impl Document {
             heartbeat,
             cancel,
             push,
+            drain,
             companion,
             upstream,
             direction: self.direction,

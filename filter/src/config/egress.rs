@@ -37,6 +37,7 @@ pub fn refuse_keys(document: &Document, faults: &mut Faults) {
         ("otherwise", document.otherwise.is_some()),
         ("identity", document.identity.is_some()),
         ("push", document.push.is_some()),
+        ("drain", document.drain.is_some()),
     ] {
         if present {
             faults.add(key, &ELSEWHERE);

@@ -14,6 +14,7 @@ mod claims;
 pub mod command;
 pub mod commands;
 mod document;
+pub mod drain;
 pub mod egress;
 mod faults;
 pub mod identity;
@@ -37,6 +38,7 @@ pub mod upstream;
 
 pub use self::command::CommandShape;
 pub use self::document::Document;
+pub use self::drain::DrainConfig;
 pub use self::identity::{ClaimHeader, IdentityConfig, Traceparent};
 pub use self::limits::Limits;
 pub use self::observe::{LogConfig, MetricsConfig};
@@ -66,6 +68,8 @@ pub struct Config {
     pub cancel: Option<OwnedCommand>,
     /// What services may push through the companion.
     pub push: Option<PushConfig>,
+    /// Clients can be asked to leave and come back.
+    pub drain: Option<DrainConfig>,
     /// There is one if clients log in.
     pub companion: Option<CompanionConfig>,
     pub upstream: UpstreamConfig,

@@ -107,6 +107,11 @@ impl Session {
         matches!(self.0, State::LoggingIn(_) | State::Activating(_))
     }
 
+    /// A login or a resume is on its way: the session would end with its connection.
+    pub const fn is_coming(&self) -> bool {
+        matches!(self.0, State::LoggingIn(_) | State::Pending(_) | State::Activating(_))
+    }
+
     /// Each frame from the client has to be sealed; any that is not closes the connection.
     pub const fn expects_sealed(&self) -> bool {
         match &self.0 {

@@ -127,6 +127,50 @@ pub struct KickSessionsResponse {
     #[prost(uint32, tag = "1")]
     pub ended: u32,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DrainSessionsRequest {
+    /// Whose clients are meant; empty: everybody's.
+    #[prost(message, optional, tag = "1")]
+    pub matching: ::core::option::Option<Filter>,
+    /// Of those only the clients of this service, by the name of its cluster in the proxies.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// Of those only about so many of a hundred; 0 means all. The same sessions for the same number,
+    /// and more of them for a larger one.
+    #[prost(uint32, tag = "3")]
+    pub percent: u32,
+    /// Goes to the clients; at most 256 bytes, no control characters.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Each client leaves at a moment of its own, from now on until so much later; at most a day.
+    #[prost(uint32, tag = "5")]
+    pub spread_ms: u32,
+    /// How long a client that does not leave is served on after its moment; at most a day.
+    #[prost(uint32, tag = "6")]
+    pub within_ms: u32,
+    /// Where they come back to, "host:port", at most 261 bytes; empty: as their proxy's configuration
+    /// says, or where they came from.
+    #[prost(string, tag = "7")]
+    pub address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainSessionsResponse {
+    /// Clients that are asked.
+    #[prost(uint32, tag = "1")]
+    pub asked: u32,
+    /// Sessions whose clients are not: away already, of another service, or ended meanwhile.
+    #[prost(uint32, tag = "2")]
+    pub not_meant: u32,
+    /// Sessions whose proxy cannot ask, and why: its filter is of an earlier release, or its
+    /// configuration has no `drain`.
+    #[prost(uint32, tag = "3")]
+    pub refused: u32,
+    #[prost(string, tag = "4")]
+    pub refused_because: ::prost::alloc::string::String,
+    /// Sessions whose proxy did not say in time whether it asks.
+    #[prost(uint32, tag = "5")]
+    pub unconfirmed: u32,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum State {
@@ -326,6 +370,32 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("meshgate.admin.v1.Admin", "KickSessions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Asks the clients of live sessions to leave their connections and come back; their sessions go
+        /// on, and no call is lost. Clients that log in later are not asked.
+        pub async fn drain_sessions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DrainSessionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meshgate.admin.v1.Admin/DrainSessions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meshgate.admin.v1.Admin", "DrainSessions"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -362,6 +432,15 @@ pub mod admin_server {
             request: tonic::Request<super::KickSessionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::KickSessionsResponse>,
+            tonic::Status,
+        >;
+        /// Asks the clients of live sessions to leave their connections and come back; their sessions go
+        /// on, and no call is lost. Clients that log in later are not asked.
+        async fn drain_sessions(
+            &self,
+            request: tonic::Request<super::DrainSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DrainSessionsResponse>,
             tonic::Status,
         >;
     }
@@ -561,6 +640,51 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = KickSessionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meshgate.admin.v1.Admin/DrainSessions" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainSessionsSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::DrainSessionsRequest>
+                    for DrainSessionsSvc<T> {
+                        type Response = super::DrainSessionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainSessionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::drain_sessions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainSessionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -77,6 +77,9 @@ pub struct Hello {
     /// It hands REFUSAL_COME_BACK on to its clients; one of an earlier release does not.
     #[prost(bool, tag = "10")]
     pub takes_cookies: bool,
+    /// It reads Push.leave; one of an earlier release does not.
+    #[prost(bool, tag = "12")]
+    pub asks_to_leave: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -218,7 +221,7 @@ pub struct Push {
     /// The frame's body; at most 256 KiB.
     #[prost(bytes = "vec", tag = "5")]
     pub body: ::prost::alloc::vec::Vec<u8>,
-    #[prost(oneof = "push::Command", tags = "3, 4")]
+    #[prost(oneof = "push::Command", tags = "3, 4, 12")]
     pub command: ::core::option::Option<push::Command>,
 }
 /// Nested message and enum types in `Push`.
@@ -231,7 +234,32 @@ pub mod push {
         /// A command of a layout with names; or a number, in decimal or hexadecimal after "0x".
         #[prost(string, tag = "4")]
         Name(::prost::alloc::string::String),
+        /// No frame of a service: the clients are asked to leave, and `body` is empty.
+        #[prost(message, tag = "12")]
+        Leave(super::Leave),
     }
+}
+/// Clients are to go and to come back, elsewhere or later; their sessions go on, and they lose no
+/// call. Each gets a goodbye that says from when on, and where to; until then it is served. One
+/// that was asked before counts as delivered, and is not asked again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leave {
+    /// Only those whose service is this cluster of the proxy; of others it is `gone`. Empty: all.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Goes to the clients, at most 256 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Each client is to leave at a moment of its own, from now on until so much later.
+    #[prost(uint32, tag = "3")]
+    pub spread_ms: u32,
+    /// How long a client is served on after its moment; then its connection ends, without loss too.
+    #[prost(uint32, tag = "4")]
+    pub within_ms: u32,
+    /// Where they come back to, "host:port", at most 261 bytes; empty: as the proxy's configuration
+    /// says, or where they came from.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
 }
 /// What came of a push, when that is known of all its sessions. The sum of the numbers is how many
 /// sessions it was for.

@@ -212,3 +212,14 @@ fn a_bell_that_is_not_answered_closes_the_connection_and_the_push_is_gone() {
     wire.bridge.handle_closed(wire.now, &mut wire.worker);
     assert_eq!(wire.answers(), [(5, GONE)]);
 }
+
+#[test]
+fn the_session_of_a_client_that_does_not_read_is_away_when_it_is_given_up() {
+    let mut wire = Wire::logged_in();
+    wire.push(1, b"unread");
+    assert!(!wire.bridge.tally.session_ended);
+    wire.sleep();
+    assert!(wire.is_closed());
+    // Envoy may keep the connection for as long as TCP tries to get the rest across.
+    assert!(wire.bridge.tally.session_ended);
+}
