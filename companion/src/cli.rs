@@ -13,6 +13,7 @@ mod completion;
 mod config;
 mod connect;
 mod doctor;
+mod drain;
 mod files;
 mod group;
 mod key;
@@ -48,6 +49,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print what a shell needs to complete commands and flags
     Completion(completion::Completion),
+    /// Ask clients to leave a proxy or a service, and to come back
+    #[command(subcommand)]
+    Drain(drain::Drain),
     /// Explain the companion's configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => return doctor.run(),
         Command::Completion(completion) => completion.run(Cli::command()),
         Command::Config(config) => config.run(),
+        Command::Drain(drain) => drain.run(),
         Command::Group(group) => group.run(),
         Command::Key(key) => key.run(),
         Command::Keygen(keygen) => keygen.run(),

@@ -44,6 +44,10 @@ pub trait ProxyStream: Send + Sync {
     fn takes_cookies(&self) -> bool {
         true
     }
+    /// It reads a push that asks clients to leave; one of an earlier release does not.
+    fn asks_to_leave(&self) -> bool {
+        true
+    }
     /// The number that the worker gave itself; 0 if it gave none.
     fn worker(&self) -> u64;
     /// Whether it answers [`Word::Drain`].

@@ -1,6 +1,7 @@
-//! A push: a frame for clients that answers nothing they asked for.
+//! A push: a frame for clients that answers nothing they asked for, or a word to leave.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::filter::Filter;
 use super::group::GroupName;
@@ -23,6 +24,25 @@ pub struct Parcel {
 pub enum Command {
     Number(i64),
     Name(String),
+    /// No frame of a service: the clients are asked to go, and to come back.
+    Leave(Leave),
+}
+
+/// The longest address that clients are sent to, in bytes.
+pub const MAX_ADDRESS: usize = 261;
+/// The longest time that clients are spread over, or are served on.
+pub const MAX_LEAVE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How clients are to leave. See `meshgate.edge.v1.Leave`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Only those of this service, by the name of its cluster; empty: all.
+    pub service: String,
+    pub reason: String,
+    pub spread: Duration,
+    pub within: Duration,
+    /// Empty: as the proxy's configuration says.
+    pub address: String,
 }
 
 /// Whom a push is for.

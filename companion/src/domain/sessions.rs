@@ -46,6 +46,7 @@ const TOO_MANY_SESSIONS: &str = "this user is logged in already";
 const RESUMED: &str = "the session goes on over another connection";
 
 mod away;
+pub mod drain;
 mod groups;
 mod news;
 pub mod push;

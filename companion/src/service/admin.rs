@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use meshgate_proto::admin::v1::admin_server::Admin;
 use meshgate_proto::admin::v1::{
-    CountSessionsRequest, CountSessionsResponse, Filter as FilterMessage, KickSessionsRequest,
-    KickSessionsResponse, ListSessionsRequest, ListSessionsResponse, Session as SessionMessage,
-    State as StateNumber, kick_sessions_request,
+    CountSessionsRequest, CountSessionsResponse, DrainSessionsRequest, DrainSessionsResponse,
+    Filter as FilterMessage, KickSessionsRequest, KickSessionsResponse, ListSessionsRequest,
+    ListSessionsResponse, Session as SessionMessage, State as StateNumber, kick_sessions_request,
 };
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -21,10 +21,12 @@ use crate::domain::session::{Farewell, Session, SessionId, State};
 use crate::domain::sessions::{Search, Sessions, Whom};
 use crate::store::StoreError;
 
+mod drain;
+
 const DEFAULT_PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
 /// A goodbye frame must hold it, whatever the layout.
-const MAX_REASON_BYTES: usize = 256;
+pub(super) const MAX_REASON_BYTES: usize = 256;
 
 #[derive(Clone)]
 pub struct AdminService {
@@ -84,6 +86,26 @@ impl Admin for AdminService {
         let answer = self.kick(request).await;
         let ended = |answer: &KickSessionsResponse| usize::try_from(answer.ended).unwrap_or(0);
         audit.write(&self.sessions, &asked, answer.as_ref().map(ended));
+        answer.map(Response::new)
+    }
+
+    async fn drain_sessions(
+        &self,
+        request: Request<DrainSessionsRequest>,
+    ) -> Result<Response<DrainSessionsResponse>, Status> {
+        let audit = Audit::of(&request, "DrainSessions");
+        let request = request.into_inner();
+        let asked = format!(
+            "service={:?} percent={} address={:?} reason={:?}{}",
+            request.service,
+            request.percent,
+            request.address,
+            request.reason,
+            request.matching.as_ref().map(in_words).unwrap_or_default()
+        );
+        let answer = drain::ask(&self.sessions, request).await;
+        let left = |answer: &DrainSessionsResponse| usize::try_from(answer.asked).unwrap_or(0);
+        audit.write(&self.sessions, &asked, answer.as_ref().map(left));
         answer.map(Response::new)
     }
 }
@@ -163,7 +185,7 @@ impl AdminService {
 }
 
 /// A filter as a caller wrote it; what he left empty is not asked for.
-fn filter(message: FilterMessage) -> Result<Filter, Status> {
+pub(super) fn filter(message: FilterMessage) -> Result<Filter, Status> {
     if message.claims.len() > MAX_CLAIMS {
         let problem = format!("`claims` must be at most {MAX_CLAIMS}");
         return Err(Status::invalid_argument(problem));
@@ -265,6 +287,6 @@ fn message((session, state): (Session, State)) -> SessionMessage {
     }
 }
 
-fn store_away(error: StoreError) -> Status {
+pub(super) fn store_away(error: StoreError) -> Status {
     Status::unavailable(error.to_string())
 }

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use meshgate_proto::edge::v1::{
-    Activated, Drain, Hello, Kick, LoginAccepted, LoginRefused, Push, Refusal as RefusalNumber,
-    ToProxy, push, to_proxy::Kind,
+    Activated, Drain, Hello, Kick, Leave, LoginAccepted, LoginRefused, Push,
+    Refusal as RefusalNumber, ToProxy, push, to_proxy::Kind,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 use tracing::warn;
 
+use crate::domain;
 use crate::domain::presence::{Accepted, ProxyStream, StreamId, Word};
 use crate::domain::push::Command;
 use crate::domain::refusal::Refusal;
@@ -28,6 +30,7 @@ pub struct Outbox {
     proxy: String,
     takes_pushes: bool,
     takes_cookies: bool,
+    asks_to_leave: bool,
     worker: u64,
     drains: bool,
     queue: mpsc::Sender<ToProxy>,
@@ -54,9 +57,20 @@ pub fn channel() -> (Unnamed, Downward) {
 
 impl Unnamed {
     pub fn named(self, id: StreamId, hello: Hello) -> Outbox {
-        let Hello { proxy, worker, takes_pushes, takes_cookies, drains, .. } = hello;
+        let Hello { proxy, worker, takes_pushes, takes_cookies, asks_to_leave, drains, .. } = hello;
         let cut = Mutex::new(Some(self.cut));
-        Outbox { id, proxy, takes_pushes, takes_cookies, worker, drains, queue: self.queue, cut }
+        let queue = self.queue;
+        Outbox {
+            id,
+            proxy,
+            takes_pushes,
+            takes_cookies,
+            asks_to_leave,
+            worker,
+            drains,
+            queue,
+            cut,
+        }
     }
 
     pub fn cut(self, status: Status) {
@@ -112,6 +126,10 @@ impl ProxyStream for Outbox {
 
     fn takes_cookies(&self) -> bool {
         self.takes_cookies
+    }
+
+    fn asks_to_leave(&self) -> bool {
+        self.asks_to_leave
     }
 
     fn worker(&self) -> u64 {
@@ -202,9 +220,21 @@ fn message(word: Word) -> Kind {
             command: Some(match &parcel.command {
                 Command::Number(number) => push::Command::Number(*number),
                 Command::Name(name) => push::Command::Name(name.clone()),
+                Command::Leave(leave) => push::Command::Leave(self::leave(leave)),
             }),
             body: parcel.body.clone(),
         }),
+    }
+}
+
+fn leave(leave: &domain::push::Leave) -> Leave {
+    let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    Leave {
+        service: leave.service.clone(),
+        reason: leave.reason.clone(),
+        spread_ms: millis(leave.spread),
+        within_ms: millis(leave.within),
+        address: leave.address.clone(),
     }
 }
 

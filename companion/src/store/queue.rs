@@ -68,12 +68,15 @@ struct Entry {
     body: Vec<u8>,
 }
 
-pub fn encode(parcel: &Parcel, now: UnixMillis) -> Vec<u8> {
+/// `None` for what does not wait: whoever is away need not be asked to leave.
+pub fn encode(parcel: &Parcel, now: UnixMillis) -> Option<Vec<u8>> {
     let (number, name) = match &parcel.command {
         Command::Number(number) => (Some(*number), String::new()),
         Command::Name(name) => (None, name.clone()),
+        Command::Leave(_) => return None,
     };
-    Entry { kept_at_ms: now.0, number, name, body: parcel.body.clone() }.encode_to_vec()
+    let entry = Entry { kept_at_ms: now.0, number, name, body: parcel.body.clone() };
+    Some(entry.encode_to_vec())
 }
 
 /// When it was kept, and what.

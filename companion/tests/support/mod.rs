@@ -259,6 +259,7 @@ impl Proxy {
             drains: false,
             takes_pushes: true,
             takes_cookies: true,
+            asks_to_leave: true,
         };
         let mut proxy = Self::open(address).await;
         proxy.holds = hello.sessions.iter().cloned().zip(hello.holds.iter().copied()).collect();

@@ -23,6 +23,7 @@ use crate::time::Moment;
 use crate::trace::Random;
 use crate::worker::Worker;
 
+use super::calls::{Call, Request};
 use super::closing::LastWord;
 use super::{Bridge, HalfClose, Upstream};
 
@@ -149,7 +150,8 @@ impl Bridge {
     ) {
         let Some(drain) = &self.terms.config.drain else { return };
         self.leaving = Some(Leaving::Parting { reason, until: now.after(drain.within), after });
-        for token in self.calls.endless() {
+        let endless = |call: &Call| call.pushes || matches!(call.request, Request::Open { .. });
+        for token in self.calls.tokens(endless) {
             let status = Status::new(Code::Unavailable, "the stream ends here, come back for it");
             self.fail_call(now, token, status, worker);
         }

@@ -13,7 +13,7 @@ use super::Sessions;
 use super::relay::Posted;
 use crate::domain::in_flight::{Flight, Full};
 use crate::domain::presence::{ProxyStream, StreamId, Word};
-use crate::domain::push::{MAX_BODY, Only, Outcome, Parcel, Target};
+use crate::domain::push::{Command, MAX_BODY, Only, Outcome, Parcel, Target};
 use crate::domain::reach::Reach;
 use crate::domain::session::{Session, SessionId};
 use crate::store::queue::QueueLimits;
@@ -26,6 +26,7 @@ const MAX_OF_USER: usize = 1000;
 
 /// Why a proxy gets none.
 const EARLIER_RELEASE: &str = "the proxy's filter is of an earlier release and takes no pushes";
+const CANNOT_ASK: &str = "the proxy's filter is of an earlier release and asks nobody to leave";
 
 /// What bounds pushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,15 +140,26 @@ impl Sessions {
                 return Ok(sent);
             }
         };
-        let (mut sent, missing) = self.hand_out(&ids, &parcel, limits);
-        let (missing, kept) = self.keep_for(missing, &parcel, limits).await;
+        Ok(self.send_everywhere(&ids, &parcel, limits).await?)
+    }
+
+    /// Sends it to sessions that live, whichever replica holds them; what may wait does so for
+    /// those that are away.
+    pub(super) async fn send_everywhere(
+        &self,
+        ids: &[SessionId],
+        parcel: &Arc<Parcel>,
+        limits: PushLimits,
+    ) -> Result<Sent, StoreError> {
+        let (mut sent, missing) = self.hand_out(ids, parcel, limits);
+        let (missing, kept) = self.keep_for(missing, parcel, limits).await;
         sent.known.add(kept);
         if missing.is_empty() {
             return Ok(sent);
         }
-        match self.post(&missing, &parcel).await {
+        match self.post(&missing, parcel).await {
             Some(Ok(posted)) => sent.posted = Some(posted),
-            Some(Err(error)) if missing.len() == ids.len() => return Err(error.into()),
+            Some(Err(error)) if missing.len() == ids.len() => return Err(error),
             Some(Err(_)) => {
                 let lost = number(missing.len());
                 sent.known.unconfirmed = sent.known.unconfirmed.saturating_add(lost);
@@ -226,10 +238,14 @@ impl Sessions {
         limits: PushLimits,
         (flights, known): (&mut Vec<Flight>, &mut Outcome),
     ) {
-        if !stream.takes_pushes() {
+        let why = match parcel.command {
+            Command::Leave(_) => (!stream.asks_to_leave()).then_some(CANNOT_ASK),
+            _ => (!stream.takes_pushes()).then_some(EARLIER_RELEASE),
+        };
+        if let Some(why) = why {
             known.add(Outcome {
                 refused: number(sessions.len()),
-                reason: EARLIER_RELEASE.into(),
+                reason: why.into(),
                 ..Outcome::default()
             });
             return;

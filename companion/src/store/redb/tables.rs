@@ -265,7 +265,9 @@ impl<'txn> WriteTables<'txn> {
         limits: QueueLimits,
         now: UnixMillis,
     ) -> Result<Vec<Kept>, Error> {
-        let entry = queue::encode(parcel, now);
+        let Some(entry) = queue::encode(parcel, now) else {
+            return Ok(ids.iter().map(|_| Kept::Elsewhere).collect());
+        };
         ids.iter()
             .map(|id| {
                 let away = self

@@ -24,8 +24,11 @@ impl AwayQueue for RedisStore {
     ) -> Answer<Vec<Kept>> {
         let (link, scripts) = (Arc::clone(&self.link), Arc::clone(&self.scripts));
         Box::pin(async move {
+            let Some(record) = encode(&parcel, now) else {
+                return Ok(ids.iter().map(|_| Kept::Elsewhere).collect());
+            };
             let mut entry = format!("{:016x}", now.0).into_bytes();
-            entry.extend(encode(&parcel, now));
+            entry.extend(record);
             let mut kept = Vec::with_capacity(ids.len());
             for ids in ids.chunks(STEP) {
                 let call = scripts.keep(ids, entry.clone(), limits, now)?;

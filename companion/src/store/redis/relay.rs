@@ -13,7 +13,7 @@ use tokio_stream::StreamExt as _;
 use tracing::{debug, warn};
 
 use super::link::Link;
-use crate::domain::push::{Command, Outcome, Parcel};
+use crate::domain::push::{Command, Leave, Outcome, Parcel};
 use crate::domain::session::SessionId;
 use crate::store::relay::{Letter, Relay};
 use crate::store::{Answer, StoreError};
@@ -52,6 +52,43 @@ struct Envelope {
     /// Of a receipt.
     #[prost(message, optional, tag = "7")]
     receipt: Option<Receipt>,
+    /// Of a push without a command.
+    #[prost(message, optional, tag = "12")]
+    leave: Option<Departure>,
+}
+
+/// [`Leave`].
+#[derive(Clone, PartialEq, Message)]
+struct Departure {
+    #[prost(string, tag = "1")]
+    service: String,
+    #[prost(string, tag = "2")]
+    reason: String,
+    #[prost(uint64, tag = "3")]
+    spread_ms: u64,
+    #[prost(uint64, tag = "4")]
+    within_ms: u64,
+    #[prost(string, tag = "5")]
+    address: String,
+}
+
+impl Departure {
+    fn of(leave: &Leave) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            service: leave.service.clone(),
+            reason: leave.reason.clone(),
+            spread_ms: millis(leave.spread),
+            within_ms: millis(leave.within),
+            address: leave.address.clone(),
+        }
+    }
+
+    fn leave(self) -> Leave {
+        let Self { service, reason, spread_ms, within_ms, address } = self;
+        let (spread, within) = (Duration::from_millis(spread_ms), Duration::from_millis(within_ms));
+        Leave { service, reason, spread, within, address }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -96,9 +133,10 @@ impl RedisRelay {
 
 impl Relay for RedisRelay {
     fn push(&self, reference: u64, sessions: Vec<SessionId>, parcel: Arc<Parcel>) -> Answer<u32> {
-        let (number, name) = match &parcel.command {
-            Command::Number(number) => (Some(*number), String::new()),
-            Command::Name(name) => (None, name.clone()),
+        let (number, name, leave) = match &parcel.command {
+            Command::Number(number) => (Some(*number), String::new(), None),
+            Command::Name(name) => (None, name.clone(), None),
+            Command::Leave(leave) => (None, String::new(), Some(Departure::of(leave))),
         };
         let envelope = Envelope {
             from: self.link.scripts.replica.clone(),
@@ -108,6 +146,7 @@ impl Relay for RedisRelay {
             name,
             body: parcel.body.clone(),
             receipt: None,
+            leave,
         };
         self.publish(self.link.scripts.key("push"), &envelope)
     }
@@ -138,9 +177,10 @@ fn letter(bytes: &[u8]) -> Result<Letter, StoreError> {
     let (ids, []) = envelope.sessions.as_chunks::<16>() else {
         return Err(problem("it is for what is no session"));
     };
-    let command = match envelope.number {
-        Some(number) => Command::Number(number),
-        None => Command::Name(envelope.name),
+    let command = match (envelope.number, envelope.leave) {
+        (_, Some(departure)) => Command::Leave(departure.leave()),
+        (Some(number), None) => Command::Number(number),
+        (None, None) => Command::Name(envelope.name),
     };
     Ok(Letter::Push {
         from: envelope.from,
