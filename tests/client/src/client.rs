@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use crate::connection::{Connection, Receiver, Sender};
 use crate::error::{CallError, Error};
 use crate::frame::{Flags, Frame, command};
+use crate::goodbye::{Goodbye, Return};
 use crate::login::{Login, LoginReply};
 
 /// Pushes that nobody fetched; beyond them the connection is no longer read.
@@ -60,6 +61,8 @@ pub struct Closed {
     pub goodbye: Option<String>,
     /// What was wrong, unless the server closed in good order.
     pub error: Option<String>,
+    /// What the goodbye says of coming back.
+    pub back: Option<Return>,
 }
 
 struct Shared {
@@ -69,6 +72,7 @@ struct Shared {
     waiting: Arc<Waiting>,
     pushes: Mutex<mpsc::Receiver<Frame>>,
     closed: watch::Receiver<Option<Closed>>,
+    asked: watch::Receiver<Option<Return>>,
     reading: tokio::task::JoinHandle<()>,
 }
 
@@ -100,7 +104,8 @@ impl Client {
         let waiting = Arc::new(Waiting(SyncMutex::new(Some(HashMap::new()))));
         let (push, pushes) = mpsc::channel(MAX_PUSHES);
         let (report, closed) = watch::channel(None);
-        let reading = tokio::spawn(read(receiver, waiting.clone(), push, report));
+        let (ask, asked) = watch::channel(None);
+        let reading = tokio::spawn(read(receiver, waiting.clone(), push, report, ask));
         let shared = Shared {
             sender: Mutex::new(sender),
             session,
@@ -108,6 +113,7 @@ impl Client {
             waiting,
             pushes: Mutex::new(pushes),
             closed,
+            asked,
             reading,
         };
         Self { shared: Arc::new(shared) }
@@ -211,11 +217,26 @@ impl Client {
         self.shared.pushes.lock().await.recv().await
     }
 
+    /// Waits until the server asks this client to leave, while it still serves it; for ever if the
+    /// connection ends before.
+    pub async fn asked_to_leave(&self) -> Return {
+        let mut asked = self.shared.asked.clone();
+        match asked.wait_for(Option::is_some).await.ok().and_then(|back| back.clone()) {
+            Some(back) => back,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Closes this side: calls in flight are answered, then the connection ends.
+    pub async fn finish(&self) -> Result<(), Error> {
+        self.shared.sender.lock().await.finish().await
+    }
+
     /// Waits for the connection's end.
     pub async fn closed(&self) -> Closed {
         let mut closed = self.shared.closed.clone();
         let end = closed.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
-        end.unwrap_or(Closed { goodbye: None, error: None })
+        end.unwrap_or(Closed { goodbye: None, error: None, back: None })
     }
 }
 
@@ -272,11 +293,18 @@ async fn read(
     waiting: Arc<Waiting>,
     push: mpsc::Sender<Frame>,
     report: watch::Sender<Option<Closed>>,
+    ask: watch::Sender<Option<Return>>,
 ) {
     let error = loop {
         match receiver.receive().await {
             Ok(Some(frame))
-                if frame.command == command::GOODBYE && !frame.flags.has(Flags::REPLY) => {}
+                if frame.command == command::GOODBYE && !frame.flags.has(Flags::REPLY) =>
+            {
+                let back = Goodbye::read(&frame).back.filter(|back| back.served);
+                if back.is_some() {
+                    ask.send_replace(back);
+                }
+            }
             Ok(Some(frame)) => {
                 let waiter = match frame.flags.has(Flags::PUSH) {
                     true => waiting.stream(frame.sequence).map(Waiter::Stream),
@@ -292,8 +320,11 @@ async fn read(
             Err(error) => break Some(error.to_string()),
         }
     };
-    let goodbye = receiver.goodbye().map(str::to_owned);
-    report.send_replace(Some(Closed { goodbye, error }));
+    // One that was no goodbye to this connection's service says nothing of its end.
+    let last = receiver.last_word().filter(|last| !last.back.as_ref().is_some_and(|b| b.served));
+    let goodbye = last.map(|last| last.text.clone());
+    let back = last.and_then(|last| last.back.clone());
+    report.send_replace(Some(Closed { goodbye, error, back }));
     // Whoever waits is told now, and nobody comes after them.
     waiting.with(|open| drop(open.take()));
 }
@@ -413,7 +444,7 @@ mod tests {
             assert!(matches!(result, Err(CallError::Closed { goodbye: text }) if text == goodbye));
         }
         let goodbye = Some("kicked".to_owned());
-        assert_eq!(client.closed().await, Closed { goodbye, error: None });
+        assert_eq!(client.closed().await, Closed { goodbye, error: None, back: None });
         assert_eq!(client.next_push().await, None);
     }
 

@@ -7,6 +7,7 @@ use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 use crate::attempt::{Attempt, cookie, with_cookie};
 use crate::error::Error;
 use crate::frame::{Flags, Frame, MAX_FRAME, command};
+use crate::goodbye::Goodbye;
 use crate::login::{Login, LoginReply};
 use crate::seal::Seal;
 
@@ -31,7 +32,7 @@ pub struct Receiver {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     buffer: BytesMut,
     seal: Option<Seal>,
-    goodbye: Option<String>,
+    goodbye: Option<Goodbye>,
 }
 
 impl Connection {
@@ -163,7 +164,7 @@ impl Receiver {
                     None => frame,
                 };
                 if frame.command == command::GOODBYE && !frame.flags.has(Flags::REPLY) {
-                    self.goodbye = Some(String::from_utf8_lossy(&frame.body).into_owned());
+                    self.goodbye = Some(Goodbye::read(&frame));
                 }
                 return Ok(Some(frame));
             }
@@ -179,12 +180,19 @@ impl Receiver {
 
     /// The next frame; the end of the connection is an error.
     pub async fn expect(&mut self) -> Result<Frame, Error> {
-        self.receive().await?.ok_or_else(|| Error::Closed { goodbye: self.goodbye.clone() })
+        self.receive()
+            .await?
+            .ok_or_else(|| Error::Closed { goodbye: self.goodbye().map(str::to_owned) })
     }
 
     /// The text of the goodbye frame, once one was received.
     pub fn goodbye(&self) -> Option<&str> {
-        self.goodbye.as_deref()
+        self.goodbye.as_ref().map(|goodbye| &*goodbye.text)
+    }
+
+    /// The goodbye frame that came last.
+    pub fn last_word(&self) -> Option<&Goodbye> {
+        self.goodbye.as_ref()
     }
 }
 

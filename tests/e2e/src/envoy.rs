@@ -30,6 +30,8 @@ pub struct Backends {
     pub second: Option<SocketAddr>,
     /// 7600: the companion.
     pub companion: Option<SocketAddr>,
+    /// What it calls itself, if not [`NODE`].
+    pub node: Option<&'static str>,
 }
 
 impl Envoy {
@@ -125,7 +127,7 @@ impl Envoy {
             .arg(folder.path().join("admin"))
             .args(["--concurrency", &workers.to_string()])
             .args(["--use-dynamic-base-id", "-l", "warning"])
-            .args(["--service-node", NODE])
+            .args(["--service-node", backends.node.unwrap_or(NODE)])
             .args(["--component-log-level", "wasm:debug"])
             .stdout(Stdio::null())
             .stderr(log);
