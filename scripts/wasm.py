@@ -24,7 +24,7 @@ import tempfile
 CUSTOM, EXPORT, FUNCTION_NAMES = 0, 7, 1
 
 # What Envoy calls for HTTP filters alone, and answers that the filter never asks for.
-UNUSED_EXPORTS = re.compile("proxy_on_(request|response)_|proxy_on_(http_call_response|foreign_function)$")
+UNUSED_EXPORTS = re.compile("proxy_on_(request|response)_|proxy_on_foreign_function$")
 
 # Small first. The features are those that rustc's target has and every Envoy since 1.36 knows.
 WASM_OPT = [

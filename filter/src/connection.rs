@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::bridge::{Bridge, Ending, Terms};
 use crate::companion::Answer;
-use crate::companion::push::{Delivery, NotPushed};
+use crate::companion::push::{Delivery, Leave, NotPushed};
 use crate::egress::Egress;
 use crate::time::Moment;
 use crate::worker::Worker;
@@ -94,6 +94,12 @@ impl Connection {
             ToService(bridge) => bridge.handle_push(now, delivery, worker),
             // It has no session that could be pushed to.
             ToServer(_) => worker.link.pushed(delivery.ticket, Err(NotPushed::Gone)),
+        }
+    }
+
+    pub fn handle_leave(&mut self, now: Moment, leave: &Leave, worker: &mut Worker) {
+        if let ToService(bridge) = self {
+            bridge.handle_leave(now, leave, worker);
         }
     }
 

@@ -16,6 +16,8 @@ use crate::config::duration;
 
 /// How often `--wait` looks.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often it asks those who have come meanwhile.
+const ASK: Duration = Duration::from_secs(2);
 /// What `--wait` gives clients over the time that they have.
 const LATE: Duration = Duration::from_secs(10);
 
@@ -38,10 +40,10 @@ impl Drain {
             Self::Proxy(proxy) => block_on(proxy.run()),
             Self::Service(service) => {
                 let Service { service, percent, manner } = service;
-                block_on(manner.run(Meant { service, percent, ..Meant::default() }, None))
+                block_on(manner.run(Meant { service, percent, ..Meant::default() }, false))
             }
             Self::Percent(Percent { percent, manner }) => {
-                block_on(manner.run(Meant { percent, ..Meant::default() }, None))
+                block_on(manner.run(Meant { percent, ..Meant::default() }, false))
             }
         }
     }
@@ -55,7 +57,8 @@ pub struct Proxy {
     /// Only so many of a hundred
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     percent: u32,
-    /// Return when no client is left, or when the last one has had its time
+    /// Return when no client is left, asking those too who come meanwhile; fail if any are left
+    /// when all have had their time
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -122,13 +125,12 @@ impl Proxy {
     async fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.proxy.is_empty(), "the proxy's name must not be empty");
         let Self { proxy, percent, wait, manner } = self;
-        let meant = Meant { proxy: proxy.clone(), percent, ..Meant::default() };
-        manner.run(meant, wait.then_some(proxy)).await
+        manner.run(Meant { proxy, percent, ..Meant::default() }, wait).await
     }
 }
 
 impl Manner {
-    async fn run(self, meant: Meant, wait_for: Option<String>) -> anyhow::Result<()> {
+    async fn run(self, meant: Meant, waits: bool) -> anyhow::Result<()> {
         let Meant { proxy, service, percent } = meant;
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let matching = Filter {
@@ -138,7 +140,7 @@ impl Manner {
             ..Filter::default()
         };
         let request = DrainSessionsRequest {
-            matching: Some(matching.clone()),
+            matching: Some(matching),
             service,
             percent,
             reason: self.reason,
@@ -147,15 +149,15 @@ impl Manner {
             address: self.address,
         };
         let mut admin = AdminClient::new(self.connect.connection().await?);
-        let answer = admin.drain_sessions(request).await.map_err(said)?.into_inner();
+        let answer = admin.drain_sessions(request.clone()).await.map_err(said)?.into_inner();
         if self.json {
             println!("{}", to_json(&answer));
         } else {
             print(&answer);
         }
-        if wait_for.is_some() {
+        if waits {
             let last = self.spread.saturating_add(self.within).saturating_add(LATE);
-            wait(&mut admin, matching, last).await?;
+            return wait(&mut admin, request, last).await;
         }
         let DrainSessionsResponse { refused, unconfirmed, refused_because, .. } = answer;
         anyhow::ensure!(refused == 0, "{refused} cannot be asked: {refused_because}");
@@ -167,16 +169,17 @@ impl Manner {
 /// Until none of these sessions is live any more.
 async fn wait(
     admin: &mut AdminClient<Connection>,
-    matching: Filter,
+    request: DrainSessionsRequest,
     last: Duration,
 ) -> anyhow::Result<()> {
+    let matching = request.matching.clone().unwrap_or_default();
     let begun = Instant::now();
+    let mut asked = begun;
     let mut page_token = String::new();
     loop {
         let filter = Some(Filter { state: State::Live.into(), ..matching.clone() });
-        let request =
-            ListSessionsRequest { page_size: 1, page_token, filter, ..Default::default() };
-        let page = admin.list_sessions(request).await.map_err(said)?.into_inner();
+        let list = ListSessionsRequest { page_size: 1, page_token, filter, ..Default::default() };
+        let page = admin.list_sessions(list).await.map_err(said)?.into_inner();
         // A page may be empty before the last one.
         page_token = page.next_page_token;
         if page.sessions.is_empty() && page_token.is_empty() {
@@ -185,6 +188,11 @@ async fn wait(
         if !page.sessions.is_empty() {
             page_token.clear();
             anyhow::ensure!(begun.elapsed() < last, "clients are left");
+            if asked.elapsed() >= ASK {
+                // Who was asked before keeps its time.
+                admin.drain_sessions(request.clone()).await.map_err(said)?;
+                asked = Instant::now();
+            }
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -203,6 +211,6 @@ fn to_json(answer: &DrainSessionsResponse) -> serde_json::Value {
 fn print(answer: &DrainSessionsResponse) {
     println!("{} asked to leave", answer.asked);
     if answer.not_meant > 0 {
-        println!("{} not meant: away, of another service, or ended meanwhile", answer.not_meant);
+        println!("{} not meant: of another service, or gone meanwhile", answer.not_meant);
     }
 }

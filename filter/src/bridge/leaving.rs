@@ -83,11 +83,21 @@ impl Return<'_> {
 }
 
 impl Bridge {
-    /// The companion wants the client elsewhere.
+    /// This proxy goes away.
+    pub fn handle_leave(&mut self, now: Moment, leave: &Leave, worker: &mut Worker) {
+        self.lend(worker);
+        // Who hears nothing yet is asked the next time.
+        let _ = self.ask_to_leave(now, leave, "proxy", worker);
+        self.ring(now, worker);
+        self.wrap_up(worker);
+    }
+
+    /// Somebody wants the client elsewhere.
     pub(super) fn ask_to_leave(
         &mut self,
         now: Moment,
         leave: &Leave,
+        who: &'static str,
         worker: &mut Worker,
     ) -> Result<(), NotPushed> {
         let Some(drain) = &self.terms.config.drain else {
@@ -106,7 +116,7 @@ impl Bridge {
         let address = if leave.address.is_empty() { &*drain.address } else { &*leave.address };
         let (address, after) = (address.to_owned(), slot(&mut worker.random, leave.spread));
         let until = after.saturating_add(leave.within);
-        worker.metrics.count(Labelled::AskedToLeave, "companion");
+        worker.metrics.count(Labelled::AskedToLeave, who);
         let back = Return { served: true, after, until, address: &address };
         let word = LastWord { back: Some(back), ..LastWord::default() };
         let status = Status::new(Code::Unavailable, leave.reason.as_str());

@@ -27,7 +27,7 @@ impl Bridge {
         self.lend(worker);
         let terms = Rc::clone(&self.terms);
         if let PushCommand::Leave(leave) = &delivery.push.command {
-            let outcome = self.ask_to_leave(now, leave, worker);
+            let outcome = self.ask_to_leave(now, leave, "companion", worker);
             worker.link.pushed(delivery.ticket, outcome);
             self.ring(now, worker);
             return self.wrap_up(worker);

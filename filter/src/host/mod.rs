@@ -15,6 +15,7 @@ mod connection;
 mod metrics;
 mod root;
 mod timers;
+mod watch;
 
 use log::Level;
 use proxy_wasm::types::LogLevel;

@@ -11,7 +11,7 @@ use proxy_wasm::traits::{Context, RootContext, StreamContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::bridge::Terms;
-use crate::companion::push::{Delivery, NotPushed};
+use crate::companion::push::{Delivery, Leave, NotPushed};
 use crate::companion::{Answer, Event, Token, Transmit};
 use crate::config::Config;
 use crate::metrics::Metric;
@@ -21,6 +21,7 @@ use crate::worker::Worker;
 use super::connection::{Connection, Stream};
 use super::metrics;
 use super::timers::Timers;
+use super::watch::Watch;
 
 /// How often deadlines are looked at: errors are late by this at most. Fifty looks a second
 /// cost an idle worker a hundredth of a percent of a core.
@@ -46,6 +47,7 @@ pub struct Shell {
     nudged: RefCell<Vec<u32>>,
     queue: Option<u32>,
     companion_connected: Cell<bool>,
+    watch: Watch,
     start: Instant,
 }
 
@@ -65,6 +67,14 @@ impl Context for Root {
         self.report(|worker, now| worker.link.stream_closed(now, token, status));
         // Envoy keeps the token until it is cancelled, whoever closed the stream.
         let _ = hostcalls::cancel_grpc_stream(token);
+    }
+
+    fn on_http_call_response(&mut self, _: Token, _: usize, _: usize, _: usize) {
+        let Some(shell) = &self.shell else { return };
+        let drain = shell.terms.config.drain.as_ref();
+        if let Some(leave) = drain.and_then(|drain| shell.watch.answered(drain)) {
+            shell.ask_to_leave(shell.now(), &leave);
+        }
     }
 }
 
@@ -100,6 +110,11 @@ impl RootContext for Root {
         if shell.terms.config.companion.is_some() {
             shell.worker.borrow_mut().link.handle_timeout(now);
             shell.pump(now);
+        }
+        if let Some(watch) =
+            shell.terms.config.drain.as_ref().and_then(|drain| drain.watch.as_ref())
+        {
+            shell.watch.look(now, watch);
         }
         shell.wake(now);
         self.ticks = self.ticks.wrapping_add(1);
@@ -142,6 +157,7 @@ impl Shell {
             connections: RefCell::default(),
             timers: RefCell::default(),
             companion_connected: Cell::new(false),
+            watch: Watch::default(),
             start: now(),
         }
     }
@@ -249,6 +265,19 @@ impl Shell {
         if !taken {
             self.worker.borrow_mut().link.pushed(delivery.ticket, Err(NotPushed::Gone));
         }
+    }
+
+    /// Asks the client of every connection; those that were asked before are not asked again.
+    fn ask_to_leave(&self, now: Moment, leave: &Leave) {
+        let all: Vec<u32> = self.connections.borrow().keys().copied().collect();
+        for id in all {
+            self.with_connection(id, |connection, shell| {
+                let mut worker = shell.worker.borrow_mut();
+                connection.bridge.handle_leave(now, leave, &mut worker);
+                connection.settle(now, id, &mut worker);
+            });
+        }
+        self.transmit(now);
     }
 
     /// Looks at every connection whose moment has come.

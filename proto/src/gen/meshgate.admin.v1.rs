@@ -158,7 +158,7 @@ pub struct DrainSessionsResponse {
     /// Clients that are asked.
     #[prost(uint32, tag = "1")]
     pub asked: u32,
-    /// Sessions whose clients are not: away already, of another service, or ended meanwhile.
+    /// Sessions whose clients are not: of another service, or gone meanwhile.
     #[prost(uint32, tag = "2")]
     pub not_meant: u32,
     /// Sessions whose proxy cannot ask, and why: its filter is of an earlier release, or its
@@ -167,7 +167,7 @@ pub struct DrainSessionsResponse {
     pub refused: u32,
     #[prost(string, tag = "4")]
     pub refused_because: ::prost::alloc::string::String,
-    /// Sessions whose proxy did not say in time whether it asks.
+    /// Sessions whose proxy is not attached just now, or did not say in time whether it asks.
     #[prost(uint32, tag = "5")]
     pub unconfirmed: u32,
 }

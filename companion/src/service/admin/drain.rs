@@ -19,12 +19,11 @@ pub(super) async fn ask(
     let Outcome { delivered, away, gone, slow, queued, refused, unconfirmed, reason } = outcome;
     Ok(DrainSessionsResponse {
         asked: delivered,
-        not_meant: away.saturating_add(gone).saturating_add(queued),
+        not_meant: gone.saturating_add(queued),
         refused,
         refused_because: reason,
-        // Of one that is slow it is known that it was not asked; it has to be tried again all the
-        // same.
-        unconfirmed: unconfirmed.saturating_add(slow),
+        // Of these it is known that they were not asked; they have to be tried again all the same.
+        unconfirmed: unconfirmed.saturating_add(slow).saturating_add(away),
     })
 }
 
