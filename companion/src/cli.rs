@@ -20,6 +20,7 @@ mod key;
 mod keygen;
 mod logs;
 mod masters;
+mod place;
 mod push;
 mod ring_file;
 mod serve;
@@ -63,6 +64,8 @@ enum Command {
     Key(key::KeyCommand),
     /// Make a key file
     Keygen(keygen::Keygen),
+    /// Say which server holds a session, and move its client there
+    Place(place::Place),
     /// Send a frame to clients
     Push(Box<push::Push>),
     /// Work with tickets
@@ -81,6 +84,7 @@ enum Command {
 
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Place(place) => place.run(),
         Command::Push(push) => push.run(),
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),

@@ -49,6 +49,7 @@ mod away;
 pub mod drain;
 mod groups;
 mod news;
+pub mod places;
 pub mod push;
 mod queue;
 mod relay;

@@ -8,8 +8,8 @@ use meshgate_proto::app::v1::app_server::App;
 use meshgate_proto::app::v1::{
     GetSessionRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     ListGroupsRequest, ListGroupsResponse, ListMembersRequest, ListMembersResponse,
-    ListSessionsRequest, ListSessionsResponse, PushRequest, PushResponse,
-    Session as SessionMessage, WatchRequest, WatchResponse,
+    ListSessionsRequest, ListSessionsResponse, PlaceRequest, PlaceResponse, PushRequest,
+    PushResponse, Session as SessionMessage, WatchRequest, WatchResponse,
 };
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
@@ -23,6 +23,7 @@ use crate::store::StoreError;
 
 mod groups;
 mod lookup;
+mod place;
 mod push;
 mod watch;
 
@@ -122,6 +123,17 @@ impl App for AppService {
         let answer =
             async { groups::list_groups(&self.sessions, &reach?, request.into_inner()).await }
                 .await;
+        self.count(&answer);
+        answer.map(Response::new)
+    }
+
+    async fn place(
+        &self,
+        request: Request<PlaceRequest>,
+    ) -> Result<Response<PlaceResponse>, Status> {
+        let reach = reach(&request, Act::Groups);
+        let answer =
+            async { place::place(&self.sessions, &reach?, request.into_inner()).await }.await;
         self.count(&answer);
         answer.map(Response::new)
     }

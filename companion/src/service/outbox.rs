@@ -60,17 +60,7 @@ impl Unnamed {
         let Hello { proxy, worker, takes_pushes, takes_cookies, asks_to_leave, drains, .. } = hello;
         let cut = Mutex::new(Some(self.cut));
         let queue = self.queue;
-        Outbox {
-            id,
-            proxy,
-            takes_pushes,
-            takes_cookies,
-            asks_to_leave,
-            worker,
-            drains,
-            queue,
-            cut,
-        }
+        Outbox { id, proxy, takes_pushes, takes_cookies, asks_to_leave, worker, drains, queue, cut }
     }
 
     pub fn cut(self, status: Status) {

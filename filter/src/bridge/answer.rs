@@ -311,6 +311,7 @@ impl Bridge {
 impl Bridge {
     pub(super) fn login_accepted(&mut self, now: Moment, accepted: Accepted, worker: &mut Worker) {
         let terms = Rc::clone(&self.terms);
+        let placed = terms.config.upstream.placed(&accepted.claims);
         let reply = match self.session.accepted(now, &terms.session, &self.peer, accepted) {
             Ok(reply) => reply,
             Err(error) => {
@@ -330,7 +331,12 @@ impl Bridge {
             self.live(worker);
         }
         self.waiting = true;
-        self.open_upstream(terms.config.upstream.cluster.as_deref());
+        self.place = placed.and_then(|placed| {
+            let counted = |_| worker.metrics.count(Labelled::UpstreamErrors, "place_not_a_name");
+            placed.map_err(counted).ok()
+        });
+        let placed = self.place.clone();
+        self.open_upstream(placed.as_deref().or(terms.config.upstream.cluster.as_deref()));
     }
 
     pub(super) fn login_refused(

@@ -105,7 +105,8 @@ impl Bridge {
                 "the listener's clients do not know how: its configuration has no `drain`";
             return Err(NotPushed::Refused(problem.into()));
         };
-        let service = self.terms.config.upstream.cluster.as_deref().unwrap_or_default();
+        let service = self.place.as_deref().or(self.terms.config.upstream.cluster.as_deref());
+        let service = service.unwrap_or_default();
         let meant = leave.service.is_empty() || leave.service == service;
         if !self.hears() || !meant {
             return Err(NotPushed::Gone);

@@ -96,6 +96,8 @@ pub struct Bridge {
     upstream: Upstream,
     /// The cluster to choose when the upstream opens.
     cluster: Option<Box<str>>,
+    /// The cluster of the server that holds the client, if there is such a one.
+    place: Option<Box<str>>,
     /// The service has no room for a further call: the client's bytes wait.
     waiting: bool,
     /// The stream whose room the client's bytes wait for.
@@ -140,6 +142,7 @@ impl Bridge {
             login: None,
             upstream,
             cluster,
+            place: None,
             waiting: false,
             full_stream: None,
             paused: false,

@@ -1,5 +1,7 @@
 //! Where calls go, and where logins are decided.
 
+use std::collections::BTreeMap;
+
 use super::faults::Faults;
 use super::session::Mode;
 
@@ -20,6 +22,20 @@ object! {
         /// When the upstream connection is opened.
         #[cfg_attr(feature = "schema", schemars(default))]
         pub connect: Connect = Connect::AtConnect,
+        /// Which server holds the client, where servers hold clients. Needs
+        /// `"connect": "after_login"`.
+        pub place: Option<PlaceSpec>,
+    }
+}
+
+object! {
+    /// A client whose session has a place is connected to the cluster of that server, and to
+    /// `cluster` without one. Services change the place through the companion (`Place`).
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct PlaceSpec {
+        /// What stands before the place in the cluster's name: with "room-" and the place "a7", the
+        /// cluster is "room-a7".
+        pub cluster_prefix: String,
     }
 }
 
@@ -45,7 +61,29 @@ pub struct UpstreamConfig {
     /// The same, for a client that is refused before its login.
     pub refusal_cluster: Option<Box<str>>,
     pub connect: Connect,
+    /// What stands before a session's place in the name of its cluster.
+    pub place_prefix: Option<Box<str>>,
 }
+
+/// The claim that says which server holds the client.
+const PLACE: &str = "place";
+/// The longest place, in bytes.
+const MAX_PLACE: usize = 64;
+
+impl UpstreamConfig {
+    /// The cluster of a client with these claims; `None` if it has no place, `Err` if that is no name.
+    pub fn placed(&self, claims: &BTreeMap<String, String>) -> Option<Result<Box<str>, NoPlace>> {
+        let prefix = self.place_prefix.as_deref()?;
+        let place = claims.get(PLACE)?;
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let good = (1..=MAX_PLACE).contains(&place.len()) && place.bytes().all(is_letter);
+        Some(if good { Ok([prefix, place].concat().into()) } else { Err(NoPlace) })
+    }
+}
+
+/// What a session has for a place is no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPlace;
 
 impl UpstreamConfig {
     /// The authority where nothing is called by it.
@@ -58,6 +96,7 @@ impl UpstreamConfig {
             cluster: None,
             refusal_cluster: None,
             connect: Connect::AtConnect,
+            place_prefix: None,
         }
     }
 }
@@ -85,11 +124,22 @@ impl UpstreamSpec {
             let problem = "nobody logs in with the session mode \"none\", expected \"at_connect\"";
             faults.add("connect", &problem);
         }
+        if let Some(place) = &self.place {
+            if let Err(problem) = check_cluster(&place.cluster_prefix) {
+                faults.add("place.cluster_prefix", &problem);
+            }
+            if self.connect == Connect::AtConnect {
+                let problem =
+                    "a place is known after the login, expected \"connect\": \"after_login\"";
+                faults.add("place", &problem);
+            }
+        }
         UpstreamConfig {
             authority: self.authority.as_deref().unwrap_or(UpstreamConfig::NOBODY).into(),
             cluster: self.cluster.map(Into::into),
             refusal_cluster: self.refusal_cluster.map(Into::into),
             connect: self.connect,
+            place_prefix: self.place.map(|place| place.cluster_prefix.into()),
         }
     }
 }

@@ -136,6 +136,32 @@ pub struct ListGroupsResponse {
     pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlaceRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub session_id: ::prost::alloc::vec::Vec<u8>,
+    /// 1 to 64 letters, digits, `-`, `_` and `.`; empty: none, the session is held by no server.
+    #[prost(string, tag = "2")]
+    pub place: ::prost::alloc::string::String,
+    /// Its client is not moved: only its next connection leads there.
+    #[prost(bool, tag = "3")]
+    pub stay: bool,
+    /// How long the client is served where it is, if it does not leave; at most a day, 0 means 30 s.
+    #[prost(uint32, tag = "4")]
+    pub within_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlaceResponse {
+    /// The session had another place before, or none.
+    #[prost(bool, tag = "1")]
+    pub changed: bool,
+    /// Its client was asked to come back. If not, the next connection leads there all the same.
+    #[prost(bool, tag = "2")]
+    pub asked: bool,
+    /// Why it could not be asked, where its proxy says so.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSessionRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub session_id: ::prost::alloc::vec::Vec<u8>,
@@ -572,6 +598,28 @@ pub mod app_client {
                 .insert(GrpcMethod::new("meshgate.app.v1.App", "ListGroups"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says which server holds a session from now on, and moves its client there: the client is asked
+        /// to come back, finishes its calls, and its next connection leads to that server.
+        pub async fn place(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlaceRequest>,
+        ) -> std::result::Result<tonic::Response<super::PlaceResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meshgate.app.v1.App/Place",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("meshgate.app.v1.App", "Place"));
+            self.inner.unary(req, path, codec).await
+        }
         /// One session, also while its client is away. NOT_FOUND if it has ended.
         pub async fn get_session(
             &mut self,
@@ -707,6 +755,12 @@ pub mod app_server {
             tonic::Response<super::ListGroupsResponse>,
             tonic::Status,
         >;
+        /// Says which server holds a session from now on, and moves its client there: the client is asked
+        /// to come back, finishes its calls, and its next connection leads to that server.
+        async fn place(
+            &self,
+            request: tonic::Request<super::PlaceRequest>,
+        ) -> std::result::Result<tonic::Response<super::PlaceResponse>, tonic::Status>;
         /// One session, also while its client is away. NOT_FOUND if it has ended.
         async fn get_session(
             &self,
@@ -1052,6 +1106,49 @@ pub mod app_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListGroupsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meshgate.app.v1.App/Place" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlaceSvc<T: App>(pub Arc<T>);
+                    impl<T: App> tonic::server::UnaryService<super::PlaceRequest>
+                    for PlaceSvc<T> {
+                        type Response = super::PlaceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlaceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as App>::place(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlaceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

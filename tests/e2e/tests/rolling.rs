@@ -30,7 +30,8 @@ fn gate(
 ) -> Result<(Envoy, String)> {
     let endpoints = services.map(|service| GAME.replace("7700", &service.port().to_string()));
     let endpoints = endpoints.join("\n              ");
-    let edits = [(GAME, &*endpoints)];
+    // On a machine that does ten other things.
+    let edits = [(GAME, &*endpoints), (r#""deadline": "2s""#, r#""deadline": "60s""#)];
     let backends =
         Backends { companion: Some(companion.address), node: Some(node), ..Backends::default() };
     let mut envoy = Envoy::start("noise.yaml", backends, &edits)?;

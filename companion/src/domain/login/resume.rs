@@ -56,6 +56,8 @@ impl Rules {
         if found.ends_at() <= sessions.clock().now() {
             return Err(Why::SessionGone);
         }
+        let mut found = found;
+        sessions.know_place(&mut found).await.map_err(|_| Why::StoreAway)?;
         let seed = found.seed.as_ref().ok_or(Why::TokenWrong)?;
         let secret = self.keys.resume.secret(seed, id)?;
         let here = found.audience == attempt.audience && found.layout == attempt.layout;

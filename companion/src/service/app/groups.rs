@@ -93,12 +93,16 @@ pub async fn list_groups(
 }
 
 /// A live session that the caller may reach.
-async fn reachable(sessions: &Sessions, reach: &Reach, id: &[u8]) -> Result<SessionId, Status> {
+pub(super) async fn reachable(
+    sessions: &Sessions,
+    reach: &Reach,
+    id: &[u8],
+) -> Result<SessionId, Status> {
     let id = session_id(id)?;
     let session = sessions.live(id).await.map_err(store_away)?.ok_or_else(no_session)?;
     if reach.covers(&session.audience) { Ok(id) } else { Err(audience_denied(&session.audience)) }
 }
 
-fn no_session() -> Status {
+pub(super) fn no_session() -> Status {
     Status::not_found("no such session lives")
 }

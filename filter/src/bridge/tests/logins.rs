@@ -213,3 +213,23 @@ fn a_kick_without_a_code_that_the_layout_can_say_is_aborted() {
         assert_eq!(wire.heard(), [(GOODBYE, 0, 10, "push", b"bye".to_vec())]);
     }
 }
+
+#[test]
+fn a_session_with_a_place_is_connected_to_the_cluster_of_that_server() {
+    let upstream = json!({"authority": "game", "connect": "after_login", "cluster": "game",
+        "refusal_cluster": "refusals", "place": {"cluster_prefix": "room-"}});
+    for (place, cluster) in [
+        (Some("a7"), "room-a7"),
+        (None, "game"),
+        // Nothing that a name does not have: such as a cluster of another kind.
+        (Some("../x"), "game"),
+        (Some(""), "game"),
+    ] {
+        let mut wire = Wire::ticket_with(upstream.clone());
+        wire.client(&request(LOGIN, 1, b"ticket"));
+        let claims = place.map(|place| ("place".to_owned(), place.to_owned()));
+        let claims = claims.into_iter().collect();
+        wire.companion(Outcome::LoginAccepted(Accepted { claims, ..accepted() }));
+        assert_eq!(wire.clusters, [cluster], "{place:?}");
+    }
+}
