@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::moves::{next, takeover};
 use super::{Tested, at, id, lives, session};
-use crate::domain::push::{Command, Parcel};
+use crate::domain::push::{Command, Leave, Parcel};
 use crate::store::queue::{Kept, QueueLimits};
 
 const LIMITS: QueueLimits = QueueLimits { pushes: 3, bytes: 500, age: Duration::from_millis(100) };
@@ -25,7 +25,7 @@ async fn taken(store: &Tested, number: u16, since: u64) -> Vec<i64> {
     assert_eq!((taken.len(), taken[0].len()), (2, 0));
     let command = |parcel: &Parcel| match &parcel.command {
         Command::Number(number) => *number,
-        Command::Name(name) => panic!("{name}"),
+        other => panic!("{other:?}"),
     };
     taken[1].iter().map(command).collect()
 }
@@ -38,6 +38,8 @@ pub async fn pushes_wait_for_sessions_that_are_away_in_order_and_within_bounds(s
     store.depart(vec![ada.hold()], Some(at(500_000))).await.unwrap();
     let kept = keep(&store, &[1, 2, 9], parcel(1, 10), 0).await;
     assert_eq!(kept, [Kept::Queued, Kept::Elsewhere, Kept::Elsewhere]);
+    let leave = Parcel { command: Command::Leave(Leave::default()), body: Vec::new() };
+    assert_eq!(keep(&store, &[1], Arc::new(leave), 0).await, [Kept::Elsewhere], "away is away");
     assert_eq!(keep(&store, &[1], parcel(2, 10), 10).await, [Kept::Queued]);
     assert_eq!(keep(&store, &[1], parcel(3, 500), 10).await, [Kept::Full], "bytes");
     assert_eq!(keep(&store, &[1], parcel(4, 10), 20).await, [Kept::Queued]);
