@@ -61,7 +61,7 @@ async fn access_logs_name_the_cluster_of_a_connection_and_the_user_of_a_call() -
         // Envoy writes access logs every ten seconds, or now.
         envoy.post("/reopen_logs")?;
         lines = fs::read_to_string(&path).unwrap_or_default();
-        Ok(lines.contains("tcp ") && lines.contains("http "))
+        Ok(lines.contains("tcp ") && lines.contains("http /demo"))
     })?;
     let fields = |kind: &str| {
         let line = lines.lines().find(|line| line.starts_with(kind));
@@ -71,7 +71,7 @@ async fn access_logs_name_the_cluster_of_a_connection_and_the_user_of_a_call() -
     let tcp = fields("tcp ")?;
     assert_eq!((&*tcp[1], &*tcp[2]), ("refusals", "refusals"), "{lines}");
     assert!(tcp[3].starts_with("127.0.0.1:") && tcp[4].parse::<u64>()? > 0, "{lines}");
-    let call = fields("http ")?;
+    let call = fields("http /demo")?;
     assert_eq!((&*call[1], &*call[2], &*call[4]), ("/demo.v1.Echo/Echo", "ann", "7"), "{lines}");
     assert_eq!((call[3].len(), call[5].len(), &*call[6]), (32, 55, "OK"), "{lines}");
     // The filter's own line of that connection has the same address, and who it was.

@@ -29,12 +29,14 @@ impl Scene {
     fn post(&self, method: &str, body: &str) -> Result<(u16, Value)> {
         let mut stream = TcpStream::connect(self.web)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
+        // In one piece: what Envoy refuses by its head alone, it answers and closes, and a body that
+        // came after that would be answered by a reset.
+        let request = format!(
             "POST /{method} HTTP/1.1\r\nHost: game\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         let mut response = String::new();
         stream.read_to_string(&mut response)?;
         let (head, rest) = response.split_once("\r\n\r\n").context("no HTTP response")?;
